@@ -1,0 +1,36 @@
+# make demo   log in three ways, on asyncio and on trio, against the embedded control plane
+# make test   run the tests
+# make check  lint, formatting, types
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test check conformance clean
+
+demo: $(READY)
+	@$(BIN)/flyteauth demo
+
+test: $(READY)
+	$(BIN)/coverage run -m pytest tests/sansio $(PYTEST_ARGS)
+	$(BIN)/coverage report --fail-under=100
+	$(BIN)/python -m pytest tests --ignore tests/sansio $(PYTEST_ARGS)
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Which requirements have a test, and which do not yet.
+conformance: $(READY)
+	@$(BIN)/python -m tests.requirements
+
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "flyteauth needs Python 3.11 or later; set PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . --group dev
+	@touch $@
+
+clean:
+	rm -rf .venv .coverage .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,47 @@
+"""What a store keeps of a login: the token, and where it came from."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from attrs import asdict, frozen
+
+from .errors import StoreError
+from .flow import load
+from .tokens import Token
+
+VERSION: Final = 1
+
+
+@frozen
+class Record:
+    """One login. Its refresh token goes only to the token endpoint that it came from, for the
+    client that it was issued to (RFC 6749 §10.4).
+    """
+
+    token: Token
+    token_endpoint: str
+    client_id: str
+    issuer: str | None = None
+    revocation_endpoint: str | None = None
+    subject: str | None = None
+
+    def dump(self) -> str:
+        """Everything, secrets included, as JSON."""
+        return json.dumps({"version": VERSION, **asdict(self)})
+
+
+def load_record(text: str) -> Record:
+    """The record in *text*; StoreError (``reason="corrupt"``) if there is none."""
+    try:
+        saved = json.loads(text)
+        version = saved.pop("version")
+    except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
+        version = None
+    if version != VERSION:
+        raise StoreError(
+            "the stored login is damaged or was written by another version; log in again",
+            reason="corrupt",
+        )
+    return load((Record,), {"state": "Record", **saved})
