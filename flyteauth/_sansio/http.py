@@ -292,3 +292,21 @@ def add_query(url: str, parameters: Iterable[tuple[str, str]]) -> str:
 def same_path(url: str, path: str) -> str:
     """The URL at *path* on the server of *url*, path and query replaced."""
     return urlunsplit(urlsplit(url)._replace(path=path, query="", fragment=""))
+
+
+def ascii_url(url: str) -> str:
+    """*url* with its host in punycode and the rest percent-encoded, as it is safe to print.
+
+    What cannot be written so comes back as it is; split_url then refuses it.
+    """
+    try:
+        parts = urlsplit(url)
+        if url.isascii() or parts.hostname is None or "@" in parts.netloc:
+            return url
+        host = parts.hostname.encode("idna").decode()
+        port = "" if parts.port is None else f":{parts.port}"
+    except ValueError:  # also UnicodeError
+        return url
+    safe = "/:?#[]@!$&'()*+,;=%~"
+    tail = (percent_encode(part, safe=safe) for part in (parts.path, parts.query, parts.fragment))
+    return urlunsplit((parts.scheme, host + port, *tail))

@@ -18,13 +18,18 @@ VERSION: Final = 1
 class Record:
     """One login. Its refresh token goes only to the token endpoint that it came from, for the
     client that it was issued to (RFC 6749 §10.4).
+
+    ``header`` carries the token to the control plane, ``authentication`` is how the client proves
+    itself to the server, and ``subject`` is whom the login is of, to be shown.
     """
 
     token: Token
     token_endpoint: str
     client_id: str
+    header: str = "authorization"
     issuer: str | None = None
     revocation_endpoint: str | None = None
+    authentication: str | None = None
     subject: str | None = None
 
     def dump(self) -> str:

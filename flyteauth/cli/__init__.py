@@ -1,0 +1,72 @@
+"""The command line: one module per command; the terminal is its only concern.
+
+Exit status: 0 done, 1 failed, 2 usage, 3 needs a person, 4 not logged in, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Final
+
+from ..errors import Error, InteractionRequired, ReauthRequired
+
+_COMMANDS: Final = {
+    "login": "log in, and keep the login on this machine",
+    "token": "print an access token that is good now",
+    "logout": "forget the login, and have its tokens revoked",
+    "devserver": "run the embedded control plane",
+    "demo": "log in to an embedded control plane in every way there is",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the result is the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        options = _parser(words).parse_args(words)
+        status = int(options.run(options))
+        sys.stdout.flush()
+        return status
+    except Error as error:
+        print(f"flyteauth: {error}", file=sys.stderr)
+        return exit_status(error)
+    except KeyboardInterrupt:
+        print("flyteauth: interrupted; nothing was changed", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def exit_status(error: Error) -> int:
+    match error:
+        case InteractionRequired(reason="not_logged_in") | ReauthRequired():
+            return 4
+        case InteractionRequired():
+            return 3
+        case _:
+            return 1
+
+
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="flyteauth",
+        description="Authentication for Flyte and Union.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Exit status: 0 done, 1 failed, 2 usage, 3 needs a person, 4 not logged in.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", metavar="FILE", help="the configuration file to use")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, summary in _COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        if name in words:  # only what is about to run is imported
+            module = import_module(f".{name}", __name__)
+            module.add_arguments(command)
+            run: Callable[[argparse.Namespace], int] = module.main
+            command.set_defaults(run=run)
+    return parser

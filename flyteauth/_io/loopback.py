@@ -1,0 +1,404 @@
+"""
+The listener that a browser is redirected to (RFC 8252 §7.3, §8.3).
+
+::
+
+    async with listen("http://localhost:53593/callback") as loopback:
+        ...                                     # open the browser, with loopback.redirect_uri
+        uri = await loopback.receive(state)     # the browser is kept waiting
+        ...                                     # redeem the code
+        await loopback.answer(page)             # now it can be told the truth
+
+Every connection has a handler with a deadline for its head, in the task group of the context;
+``redirect.judge`` says what its request means. The sockets are plain ones and anyio only waits
+for them: that closes each of them at once and surely, whatever is cancelled when, and is the same
+on every backend. For the same reason handlers are shielded and end only by ``Loopback.close``:
+a login that is cancelled can still tell the browser so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from enum import IntEnum
+from http import HTTPStatus
+from typing import Final
+
+import anyio
+import h11
+from anyio.abc import TaskGroup
+from attrs import define, field
+
+from .._sansio.errors import ConfigError, quote
+from .._sansio.http import is_secure
+from .._sansio.redirect import HEAD_MAX, IncomingRequest, Reply, Settle, judge
+from .page import CANCELLED, COMPLETED, RECEIVED, Page, failure, refusal, render
+
+READ_TIMEOUT: Final = 10.0
+LINGER: Final = 1.0
+EXIT_GRACE: Final = 0.5
+CONNECTIONS_MAX: Final = 32
+_CHUNK: Final = 16 * 1024
+_BREATHER: Final = 0.05
+
+
+@asynccontextmanager
+async def listen(
+    redirect_uri: str,
+    *,
+    read_timeout: float = READ_TIMEOUT,
+) -> AsyncIterator[Loopback]:
+    """Listen at *redirect_uri*; port 0, or none, is a free one. Raises ConfigError.
+
+    Leaving the context closes every socket, and lets go of a browser that is still waiting with
+    a page that says how the body ended. What the body raises comes out as it is.
+    """
+    listeners, bound_uri = bind(redirect_uri)
+    loopback = Loopback(bound_uri, listeners, read_timeout)
+    ending: BaseException | None = None
+    wrapped = False
+    try:
+        async with anyio.create_task_group() as tasks:
+            for listener in listeners:
+                tasks.start_soon(loopback.accept, listener, tasks)
+            try:
+                yield loopback
+            except BaseException as error:
+                ending = error
+                raise
+            finally:
+                await loopback.close(CANCELLED if ending is None else failure(ending))
+    except BaseExceptionGroup as group:
+        cancelled = anyio.get_cancelled_exc_class()
+        crashed = group.subgroup(lambda error: not isinstance(error, cancelled)) is not None
+        if ending is None or (crashed and isinstance(ending, cancelled)):
+            raise  # a handler's bug, which has cancelled the body
+        wrapped = True
+    finally:
+        loopback.abort()
+    if wrapped and ending is not None:
+        raise ending
+
+
+class _Phase(IntEnum):
+    """How readily a connection is dropped for a newer one: the smallest number first."""
+
+    IDLE = 0  # has sent no whole head, or has got its answer
+    ASKING = 1  # came before receive() said what it waits for
+    HELD = 2  # waits for the page
+
+
+@define(eq=False)
+class _Connection:
+    """A connection, and the scope that its handler runs in."""
+
+    socket: socket.socket
+    scope: anyio.CancelScope = field(factory=lambda: anyio.CancelScope(shield=True))
+    done: anyio.Event = field(factory=anyio.Event)
+    phase: _Phase = _Phase.IDLE
+    answering: bool = False
+
+
+class Loopback:
+    """One login's listener. ``redirect_uri`` has the real port.
+
+    ``ignored`` is the last response that came for another login, or None: something to tell
+    whoever waits in vain.
+    """
+
+    def __init__(
+        self,
+        redirect_uri: str,
+        listeners: list[socket.socket],
+        read_timeout: float,
+    ) -> None:
+        self.redirect_uri = redirect_uri
+        self.ignored: Reply | None = None
+        self.addresses = tuple(listener.getsockname()[:2] for listener in listeners)
+        self._listeners = listeners
+        self._read_timeout = read_timeout
+        self._connections: dict[_Connection, None] = {}  # in the order of their last octet
+        self._state = ""
+        self._expecting = anyio.Event()
+        self._uri: str | None = None
+        self._settled = anyio.Event()
+        self._page: Page | None = None
+        self._answered = anyio.Event()
+
+    async def receive(self, state: str) -> str:
+        """Wait for the redirect that carries *state*; its browser is kept waiting for a page."""
+        self._state = state
+        self._expecting.set()
+        await self._settled.wait()
+        assert self._uri is not None
+        return self._uri
+
+    async def answer(self, page: Page) -> None:
+        """Let the waiting browser have *page*; the first page stays.
+
+        Returns when the browser has it, or does not take it.
+        """
+        self._tell(page)
+        with anyio.move_on_after(LINGER):
+            await self._delivered()
+
+    def _tell(self, page: Page) -> None:
+        if self._page is None:
+            self._page = page
+            self._answered.set()
+            self._expecting.set()  # nobody will say any more what they wait for
+
+    async def _delivered(self) -> None:
+        for connection in list(self._connections):
+            if connection.answering or connection.phase is _Phase.HELD:
+                await connection.done.wait()
+
+    async def close(self, page: Page) -> None:
+        """Stop listening, let a waiting browser have *page*, and end all handlers."""
+        self._stop_listening()
+        self._tell(page)
+        try:
+            with anyio.move_on_after(EXIT_GRACE, shield=True):
+                await self._delivered()
+        finally:
+            for connection in self._connections:
+                connection.scope.cancel()
+
+    def _stop_listening(self) -> None:
+        while self._listeners:
+            listener = self._listeners.pop()
+            anyio.notify_closing(listener)
+            listener.close()
+
+    def abort(self) -> None:
+        """Close what a task that was cancelled before its first step could not close."""
+        self._stop_listening()
+        for connection in self._connections:
+            connection.socket.close()
+
+    async def accept(self, listener: socket.socket, tasks: TaskGroup) -> None:
+        """Serve whoever connects to *listener*, until it is closed."""
+        while listener in self._listeners:
+            try:
+                await anyio.wait_readable(listener)
+                accepted, _ = listener.accept()
+            except anyio.ClosedResourceError:
+                return
+            except (BlockingIOError, ConnectionError):  # gone again already
+                continue
+            except OSError:  # out of descriptors: the port stays readable, and asking now spins
+                await anyio.sleep(_BREATHER)
+                continue
+            accepted.setblocking(False)
+            if not self._make_room():
+                accepted.close()
+                continue
+            connection = _Connection(accepted)
+            self._connections[connection] = None
+            tasks.start_soon(self._serve, connection)
+
+    def _make_room(self) -> bool:
+        """Drop the oldest idle connection if all places are taken (CBK-17)."""
+        living = [one for one in self._connections if not one.scope.cancel_called]
+        if len(living) < CONNECTIONS_MAX:
+            return True
+        oldest = min(living, key=lambda one: one.phase)
+        oldest_may_go = oldest.phase is not _Phase.HELD
+        if oldest_may_go:
+            oldest.scope.cancel()
+        return oldest_may_go
+
+    async def _serve(self, connection: _Connection) -> None:
+        try:
+            with connection.scope:
+                incoming: IncomingRequest | Reply | None = None
+                with anyio.move_on_after(self._read_timeout):
+                    incoming = await self._read_head(connection)
+                if incoming is not None:
+                    page = await self._page_for(connection, incoming)
+                    connection.answering, connection.phase = True, _Phase.IDLE
+                    bodiless = isinstance(incoming, IncomingRequest) and incoming.method == "HEAD"
+                    await _reply(connection.socket, page, bodiless=bodiless)
+        finally:
+            del self._connections[connection]
+            connection.socket.close()
+            connection.done.set()
+
+    async def _read_head(self, connection: _Connection) -> IncomingRequest | Reply | None:
+        """One request without its body, or what is wrong with it; None if there is none."""
+        parser = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_MAX)
+        while True:
+            try:
+                event = parser.next_event()
+            except h11.RemoteProtocolError as error:
+                return Reply(error.error_status_hint, "malformed")
+            if isinstance(event, h11.Request):
+                return IncomingRequest(event.method, event.target, event.headers)
+            if event is not h11.NEED_DATA:
+                return None
+            parser.receive_data(await _receive(connection.socket))
+            self._connections[connection] = self._connections.pop(connection)
+
+    async def _page_for(self, connection: _Connection, incoming: IncomingRequest | Reply) -> Page:
+        verdict = self._judge(incoming)
+        if isinstance(verdict, Reply) and verdict.reason == "state":
+            connection.phase = _Phase.ASKING
+            await self._expecting.wait()
+            verdict = self._judge(incoming)
+        if isinstance(verdict, Reply):
+            if verdict.reason == "state":
+                self.ignored = verdict
+            return refusal(verdict)
+        if self._uri is None:
+            self._uri = verdict.uri
+            self._settled.set()
+        if self._page is not None:
+            return COMPLETED if self._page.ok else self._page
+        if self._uri != verdict.uri:
+            return RECEIVED
+        connection.phase = _Phase.HELD  # the redirect, or its reload: the tab that is looked at
+        return await self._given()
+
+    async def _given(self) -> Page:
+        await self._answered.wait()
+        assert self._page is not None
+        return self._page
+
+    def _judge(self, incoming: IncomingRequest | Reply) -> Settle | Reply:
+        if isinstance(incoming, Reply):
+            return incoming
+        return judge(incoming, self.redirect_uri, self._state)
+
+
+async def _reply(connection: socket.socket, page: Page, *, bodiless: bool) -> None:
+    """Send *page*, and close only when it has been read (RFC 9112 §9.6)."""
+    status, headers, body = render(page)
+    fields = (*headers, ("content-length", str(len(body))), ("connection", "close"))
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *map(": ".join, fields), "", ""]
+    rest = memoryview("\r\n".join(lines).encode("latin-1") + (b"" if bodiless else body))
+    with anyio.move_on_after(READ_TIMEOUT), contextlib.suppress(OSError):
+        while rest:
+            try:
+                rest = rest[connection.send(rest) :]
+            except BlockingIOError:
+                await anyio.wait_writable(connection)
+        connection.shutdown(socket.SHUT_WR)
+        with anyio.move_on_after(LINGER):
+            while await _receive(connection):
+                pass
+
+
+async def _receive(connection: socket.socket) -> bytes:
+    """What has come; nothing at the end of the stream, however it ended."""
+    while True:
+        await anyio.wait_readable(connection)
+        try:
+            return connection.recv(_CHUNK)
+        except BlockingIOError:
+            continue
+        except OSError:
+            return b""
+
+
+_REDIRECT_URI: Final = re.compile(
+    r"(http://)(127\.0\.0\.1|\[::1\]|localhost)(?::([0-9]*))?([/?].*)?", re.IGNORECASE
+)
+_IPV4: Final = (socket.AF_INET, "127.0.0.1")
+_IPV6: Final = (socket.AF_INET6, "::1")
+# localhost by address: a resolver may know one family only, and the browser the other.
+_ADDRESSES: Final = {"127.0.0.1": (_IPV4,), "[::1]": (_IPV6,), "localhost": (_IPV4, _IPV6)}
+_NO_FAMILY: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT})
+_PORT_TRIES: Final = 32
+
+
+def bind(redirect_uri: str) -> tuple[list[socket.socket], str]:
+    """Listening sockets for *redirect_uri*, and that URI with the port they have."""
+    match = _REDIRECT_URI.fullmatch(redirect_uri)
+    if match is None or not is_secure(redirect_uri):
+        raise ConfigError(
+            f"redirect_uri {quote(redirect_uri)!r} cannot be listened at; use one like "
+            "http://localhost:53593/callback or http://127.0.0.1/callback",
+            reason="redirect_uri",
+        )
+    scheme, host, digits, rest = match.groups(default="")
+    wanted = int(digits or 0)
+    tries = 1 if wanted else _PORT_TRIES
+    while True:
+        tries -= 1
+        try:
+            listeners = _bind_all(_ADDRESSES[host.lower()], wanted)
+        except OSError as error:
+            if tries and error.errno == errno.EADDRINUSE:  # free in one family only
+                continue
+            raise _cannot_bind(error, wanted, host) from None
+        port = listeners[0].getsockname()[1]
+        return listeners, f"{scheme}{host}:{digits if wanted else port}{rest}"
+
+
+def _bind_all(
+    addresses: tuple[tuple[socket.AddressFamily, str], ...], port: int
+) -> list[socket.socket]:
+    """All of *addresses* on one port, or none; a family that the host lacks is left out."""
+    listeners: list[socket.socket] = []
+    missing: OSError | None = None
+    try:
+        for family, host in addresses:
+            try:
+                listeners.append(_bind_one(family, host, port))
+            except OSError as error:
+                if error.errno not in _NO_FAMILY:
+                    raise
+                missing = error
+            else:
+                port = listeners[-1].getsockname()[1]
+        if missing is not None and not listeners:
+            raise missing
+    except OSError:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+def _bind_one(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if sys.platform == "win32":  # there SO_REUSEADDR would let others take the port over
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:  # the port is free again although old connections linger; a second bind still fails
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.setblocking(False)
+        listener.bind((host, port))
+        listener.listen(128)  # not before this is the port surely ours
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _cannot_bind(error: OSError, port: int, host: str) -> ConfigError:
+    elsewhere = "or log in with authType DeviceFlow"
+    if error.errno in _NO_FAMILY:
+        return ConfigError(
+            f"this machine has no loopback address {host}; use the other of 127.0.0.1 and [::1] "
+            f"in redirect_uri, {elsewhere}",
+            reason="no_loopback",
+        )
+    if error.errno == errno.EACCES and sys.platform != "win32":
+        return ConfigError(
+            f"port {port} of redirect_uri may not be used without privileges; use one above 1023, "
+            f"{elsewhere}",
+            reason="port_denied",
+        )
+    return ConfigError(
+        f"port {port} of redirect_uri is in use by another program; close that program, "
+        f"{elsewhere}",
+        reason="port_in_use",
+    )

@@ -1,0 +1,52 @@
+"""One unary call over the Connect protocol, in JSON: what Flyte 2's control plane speaks."""
+
+from __future__ import annotations
+
+from .discovery import at
+from .errors import FlowError, InvalidResponse, quote
+from .flow import ResponseReceived
+from .http import Headers, Object, Request, host_of, member, parse_object, post_json
+from .tokens import raise_failure, transient
+
+
+def unary_request(endpoint: str, procedure: str, message: object, headers: Headers) -> Request:
+    """*procedure* is ``/package.Service/Method``."""
+    version = ("connect-protocol-version", "1")
+    return post_json(at(endpoint, procedure), message, (version, *headers))
+
+
+def read_reply(request: Request, received: ResponseReceived) -> Object:
+    """The reply message. Raises FlowError with the Connect code as its ``reason``, Unreachable
+    for what may work later, and InvalidResponse for what is not Connect at all.
+    """
+    response = received.response
+    if response.status == 200:
+        return parse_object(response)
+    if 300 <= response.status < 400:
+        raise_failure(received)
+    try:
+        body = parse_object(response)
+        code = member(body, "code")
+        message = member(body, "message")
+    except InvalidResponse:
+        code = message = None
+    if response.transient and code not in {"unimplemented", "internal", "unknown", "data_loss"}:
+        raise transient(received)
+    if code is None:
+        raise InvalidResponse(
+            f"{host_of(request.url)} answered with status {response.status} and no reason; "
+            "check the endpoint, or what stands in between",
+            reason="status",
+        )
+    said = f" ({quote(message)})" if message else ""
+    hint = _HINTS.get(code, "report this to whoever runs it")
+    raise FlowError(f"the control plane answered {quote(code, 40)}{said}; {hint}", reason=code)
+
+
+_HINTS = {
+    "invalid_argument": "check the arguments",
+    "not_found": "check the name",
+    "permission_denied": "ask for the permission, or log in as somebody else",
+    "unauthenticated": "log in again",
+    "unimplemented": "check that the endpoint is a Flyte 2 control plane",
+}

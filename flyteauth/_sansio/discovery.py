@@ -1,0 +1,392 @@
+"""
+Discovery: where the authorization server is, and as whom to talk to it.
+
+A Flyte control plane is asked two things, each first over Connect (Flyte 2), then over its HTTP
+gateway (Flyte 1): the authorization server's metadata, and the public client's settings. An
+issuer that the user names is asked for RFC 8414 and OpenID Connect Discovery 1.0 metadata, and
+the two documents are merged. All three are one machine::
+
+    Asking ◄─► Pausing
+      │ ▲ └──► Done
+      └─┘ the next place, or where a redirect leads
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar, assert_never
+from urllib.parse import urljoin, urlsplit
+
+from attrs import evolve, field, frozen
+
+from .client import AuthorizationServer, parse_metadata
+from .errors import ConfigError, FlowError, InvalidResponse, UnexpectedEvent, Unreachable, quote
+from .flow import (
+    Backoff,
+    Done,
+    Effect,
+    Event,
+    Flow,
+    RequestFailed,
+    ResponseReceived,
+    SendRequest,
+    TimeReached,
+    WaitUntil,
+    failure,
+)
+from .http import (
+    Object,
+    Request,
+    Response,
+    get,
+    host_of,
+    is_html,
+    is_loopback,
+    is_secure,
+    member,
+    origin,
+    parse_object,
+    post_json,
+    same_path,
+    split_url,
+    texts,
+)
+from .tokens import transient
+
+T = TypeVar("T")
+
+REDIRECTS_MAX: Final = 3
+BACKOFF: Final = Backoff(lost_replies=3)  # nothing here changes the server
+
+OAUTH2_METADATA: Final = "/flyteidl2.auth.AuthMetadataService/GetOAuth2Metadata"
+PUBLIC_CLIENT: Final = "/flyteidl2.auth.AuthMetadataService/GetPublicClientConfig"
+WELL_KNOWN_OAUTH: Final = "/.well-known/oauth-authorization-server"
+WELL_KNOWN_OPENID: Final = "/.well-known/openid-configuration"
+FLYTE_CLIENT: Final = "/config/v1/flyte_client"
+
+
+@frozen
+class PublicClient:
+    """The client registration that a control plane advertises (flyteidl2.auth)."""
+
+    client_id: str | None = None
+    redirect_uri: str | None = None
+    scopes: tuple[str, ...] = ()
+    header: str = "authorization"
+    audience: str | None = None
+    dataplane_domain: str | None = None
+
+
+# States.
+
+
+@frozen
+class Asking:
+    """Asking the place number ``place`` for its document."""
+
+    seed: int
+    url: str
+    place: int = 0
+    redirects: int = 0
+    attempt: int = 0
+    found: tuple[str, ...] = ()
+    complaint: str = ""
+    complaint_reason: str = ""
+    speaks_flyte: bool = False
+
+
+@frozen
+class Pausing:
+    """Giving a server that is not available a moment."""
+
+    until: float
+    asking: Asking
+
+
+State = Asking | Pausing
+STATES: Final = (Asking, Pausing)
+
+
+@frozen
+class Discovery(Flow[State, T], Generic[T]):
+    """Asks ``places`` in turn: until one has the document, or all of them if ``all_places``.
+
+    Ends with what ``gather`` makes of the documents; there may be none.
+    """
+
+    places: tuple[Request, ...]
+    read: Callable[[Object], Object | None] = field(repr=False)
+    gather: Callable[[list[Object]], T] = field(repr=False)
+    all_places: bool = False
+
+    def start(self, seed: int) -> State:
+        """*seed* is 64 random bits: the jitter of the back-off."""
+        return Asking(seed, self.places[0].url)
+
+    def effect(self, state: State) -> Effect:
+        match state:
+            case Asking():
+                return SendRequest(self._request(state))
+            case Pausing(until):
+                return WaitUntil(until)
+            case _:
+                assert_never(state)
+
+    def advance(self, state: State, event: Event) -> State | Done[T]:
+        match state, event:
+            case Asking(), ResponseReceived(response, at=at):
+                # RFC 8414 §3.2 knows one kind of answer: a 200 with a JSON object. Everything
+                # else says either that the document is not here, or that we are not where we
+                # think.
+                if response.status == 200:
+                    return self._document(state, response)
+                if 300 <= response.status < 400:
+                    return self._redirect(state, response)
+                if response.status in {404, 405, 415, 501}:
+                    return self._absent(state, response)
+                if response.transient:
+                    return self._again(state, transient(event), at)
+                return self._next(
+                    state,
+                    f"{host_of(state.url)} refuses to say how to log in (status "
+                    f"{response.status}), so something else guards it; check the endpoint, "
+                    "or whether a proxy in front needs a login of its own",
+                    "status",
+                )
+
+            case Asking(), RequestFailed(at=at):
+                return self._again(state, failure(self._request(state), event), at)
+
+            case Pausing(until, asking), TimeReached(at):
+                return state if at < until else asking
+
+        raise UnexpectedEvent(state, event)
+
+    def _request(self, state: Asking) -> Request:
+        return evolve(self.places[state.place], url=state.url)
+
+    def _document(self, state: Asking, response: Response) -> State | Done[T]:
+        try:
+            body = self.read(snake_case(parse_object(response)))
+        except InvalidResponse as error:
+            if error.reason not in {"not_json", "issuer"}:
+                raise
+            return self._next(state, f"{host_of(state.url)}: {error}", error.reason)
+        if body is None:
+            return self._next(evolve(state, speaks_flyte=True))
+        return self._next(evolve(state, found=(*state.found, json.dumps(body))))
+
+    def _redirect(self, state: Asking, response: Response) -> State | Done[T]:
+        """At most three redirects, to the same origin only, and never for a POST."""
+        try:
+            target = urljoin(state.url, response.header("location") or "")
+            parts = split_url(target)
+        except ValueError:
+            parts = None
+        if (
+            parts is not None
+            and self.places[state.place].method == "GET"
+            and state.redirects < REDIRECTS_MAX
+            and is_secure(target)
+            and origin(target) == origin(state.url)
+        ):
+            return evolve(state, url=target, redirects=state.redirects + 1)
+        where = quote(host_of(target)) if parts is not None else "nowhere"
+        return self._next(
+            state,
+            f"{host_of(state.url)} redirects to {where} instead of saying how to log in, "
+            "probably a login page in between; check the endpoint and the proxy",
+            "redirect",
+        )
+
+    def _absent(self, state: Asking, response: Response) -> State | Done[T]:
+        """The document is not here. A JSON error says so in Flyte's own words; a web page says
+        that this may not be a control plane at all.
+        """
+        try:
+            speaks = "code" in parse_object(response)
+        except InvalidResponse:
+            speaks = False
+        if is_html(response):
+            return self._next(
+                state,
+                f"{host_of(state.url)} answers with a web page: the endpoint looks like a web "
+                "console, or a login page stands in between; check the endpoint",
+                "not_json",
+            )
+        return self._next(evolve(state, speaks_flyte=state.speaks_flyte or speaks))
+
+    def _next(self, state: Asking, complaint: str = "", reason: str = "") -> State | Done[T]:
+        if complaint and not state.complaint:
+            state = evolve(state, complaint=complaint, complaint_reason=reason)
+        place = state.place + 1
+        if place < len(self.places) and (self.all_places or not state.found):
+            url = self.places[place].url
+            return evolve(state, place=place, url=url, redirects=0, attempt=0)
+        if not state.found and state.complaint and not state.speaks_flyte:
+            raise InvalidResponse(state.complaint, reason=state.complaint_reason)
+        return Done(self.gather([Object(json.loads(text)) for text in state.found]))
+
+    def _again(self, state: Asking, error: FlowError, at: float) -> State:
+        if (
+            not isinstance(error, Unreachable)
+            or error.reason == "tls"
+            or state.attempt + 1 >= BACKOFF.attempts
+            or (error.retry_after or 0.0) > BACKOFF.retry_after_max
+        ):
+            raise error
+        pause = max(error.retry_after or 0.0, BACKOFF.pause(state.attempt, state.seed))
+        return Pausing(at + pause, evolve(state, attempt=state.attempt + 1))
+
+
+# What is asked of a control plane.
+
+
+def authorization_server(endpoint: str) -> Discovery[AuthorizationServer | None]:
+    """The authorization server of the control plane at *endpoint*; None if it has none."""
+
+    def read(body: Object) -> Object | None:
+        parse_metadata(body)
+        return body if member(body, "token_endpoint") else None
+
+    return Discovery(
+        (post_json(at(endpoint, OAUTH2_METADATA), {}), get(at(endpoint, WELL_KNOWN_OAUTH))),
+        read,
+        lambda found: parse_metadata(found[0]) if found else None,
+    )
+
+
+def public_client(endpoint: str) -> Discovery[PublicClient]:
+    """The public client of the control plane at *endpoint*, with defaults for what it omits."""
+
+    def read(body: Object) -> Object | None:
+        parse_public_client(body)
+        return body
+
+    return Discovery(
+        (post_json(at(endpoint, PUBLIC_CLIENT), {}), get(at(endpoint, FLYTE_CLIENT))),
+        read,
+        lambda found: parse_public_client(found[0]) if found else PublicClient(),
+    )
+
+
+def at(endpoint: str, path: str) -> str:
+    """*path* below the endpoint, which may have a path of its own."""
+    return endpoint.rstrip("/") + path
+
+
+def parse_public_client(body: Object) -> PublicClient:
+    """PublicClientAuthConfigResponse; an empty header key means ``authorization``."""
+    return PublicClient(
+        client_id=member(body, "client_id"),
+        redirect_uri=member(body, "redirect_uri"),
+        scopes=texts(body, "scopes"),
+        header=_header(member(body, "authorization_metadata_key") or "authorization"),
+        audience=member(body, "audience"),
+        dataplane_domain=member(body, "dataplane_domain"),
+    )
+
+
+_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")  # RFC 9110 §5.6.2
+_NOT_FOR_TOKENS: Final = re.compile(
+    r"host|cookie|set-cookie|connection|te|trailer|transfer-encoding|upgrade|keep-alive|origin|"
+    r"referer|user-agent|expect|date|via|forwarded|proxy-.*|content-.*|accept.*|sec-.*|"
+    r"connect-.*|x-forwarded-.*|x-request-id|grpc-.*"
+)
+
+
+def _header(name: str) -> str:
+    if not _HEADER.fullmatch(name) or _NOT_FOR_TOKENS.fullmatch(name.lower()):
+        raise InvalidResponse(
+            f"the control plane wants the token in header {quote(name, 40)!r}, which cannot "
+            "carry one; report this to whoever runs it",
+            reason="header_key",
+        )
+    return name.lower()
+
+
+def check_redirect_uri(uri: str) -> str:
+    """A redirect URI that a server may have us listen at (RFC 8252 §7.3, §8.3)."""
+    parts = split_url(uri)
+    if (
+        parts is None
+        or parts.scheme != "http"
+        or parts.netloc != parts.netloc.rpartition("@")[2]
+        or not is_loopback(parts.hostname or "")
+        or "#" in uri
+    ):
+        raise InvalidResponse(
+            f"the control plane names {quote(uri, 80)!r} as redirect URI, which is not on this "
+            "machine; report this to whoever runs it, or set redirect_uri",
+            reason="redirect_uri",
+        )
+    return uri
+
+
+# What is asked of an issuer.
+
+
+def issuer_metadata(issuer: str) -> Discovery[AuthorizationServer]:
+    """The metadata of an authorization server that the user names (RFC 8414 §3, OpenID Connect
+    Discovery 1.0 §4): both documents, merged, the first one leading.
+    """
+    if not is_secure(issuer) or "?" in issuer:
+        raise ConfigError(
+            f"issuer {quote(issuer, 80)!r} must be an https URL without query or fragment; "
+            "correct admin.issuer",
+            reason="issuer",
+        )
+
+    def read(body: Object) -> Object:
+        named = member(body, "issuer")
+        if named != issuer:  # RFC 8414 §3.3: identical, code point by code point
+            raise InvalidResponse(
+                f"the metadata is for issuer {quote(named or '', 80)!r}, asked was {issuer!r}; "
+                "write the issuer exactly as its server does",
+                reason="issuer",
+            )
+        parse_metadata(body)
+        return body
+
+    def gather(found: list[Object]) -> AuthorizationServer:
+        if not found:
+            raise InvalidResponse(
+                f"{host_of(issuer)} publishes no authorization server metadata; check the issuer, "
+                "or set endpoints",
+                reason="not_found",
+            )
+        merged = Object()
+        for document in reversed(found):
+            merged.update(document)
+        return parse_metadata(merged)
+
+    path = urlsplit(issuer).path.rstrip("/")
+    return Discovery(
+        (
+            get(same_path(issuer, WELL_KNOWN_OAUTH + path)),
+            get(same_path(issuer, path + WELL_KNOWN_OPENID)),
+        ),
+        read,
+        gather,
+        all_places=True,
+    )
+
+
+def agrees(advertised: AuthorizationServer, own: AuthorizationServer) -> bool:
+    """Whether every endpoint that a control plane advertises is also its issuer's own."""
+    return all(
+        getattr(advertised, name) in {None, getattr(own, name)}
+        for name in ("authorization_endpoint", "token_endpoint", "device_authorization_endpoint")
+    )
+
+
+def snake_case(body: Object) -> Object:
+    """*body* with camelCase member names, protobuf's JSON spelling, in the spelling of the RFCs."""
+    names = [re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).lower() for name in body]
+    renamed = Object(zip(names, body.values(), strict=True))
+    renamed.repeated = frozenset(
+        name for name in renamed if names.count(name) > 1 or name in body.repeated
+    )
+    return renamed

@@ -1,0 +1,64 @@
+"""
+The grants that are one request and one response: client credentials (RFC 6749 §4.4), refresh
+(§6), and revocation (RFC 7009).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from .client import Client, join_scopes
+from .errors import ConfigError
+from .flow import Exchange, ResponseReceived
+from .id_token import check_refreshed
+from .tokens import Token, parse_token, raise_failure
+
+
+def client_credentials(client: Client, scopes: tuple[str, ...] = ()) -> Exchange[Token]:
+    """RFC 6749 §4.4.2. A refresh token in the response is dropped (§4.4.3)."""
+    request = client.token_request(
+        "client_credentials", scope=join_scopes(scopes), audience=client.audience
+    )
+
+    def parse(received: ResponseReceived) -> Token:
+        return parse_token(received, client, scopes).without_refresh_token()
+
+    return Exchange(request, parse)
+
+
+def refresh(client: Client, token: Token, scopes: tuple[str, ...] = ()) -> Exchange[Token]:
+    """RFC 6749 §6. *scopes* may only narrow what *token* was granted; none asks for the same.
+
+    What the response does not send again still holds: the refresh token, the scopes.
+    """
+    if wider := sorted(set(scopes) - set(token.scopes)):
+        raise ConfigError(
+            f"scopes {', '.join(wider)} were not granted at login; log in again to ask for them",
+            reason="scopes",
+        )
+    request = client.token_request(
+        "refresh_token", refresh_token=token.refresh_token, scope=join_scopes(scopes)
+    )
+
+    def parse(received: ResponseReceived) -> Token:
+        fresh = parse_token(received, client, scopes or token.scopes)
+        if fresh.id_token is not None and token.id_token is not None:
+            check_refreshed(fresh.id_token, token.id_token, client)
+        return fresh.succeeding(token)
+
+    return Exchange(request, parse)
+
+
+Revocable = Literal["refresh_token", "access_token"]
+
+
+def revoke(client: Client, kind: Revocable, secret: str) -> Exchange[None]:
+    """RFC 7009 §2.1. Any 200 is success (§2.2); 503 means that the token is still alive."""
+    url = client.server.endpoint("revocation_endpoint")
+    request = client.authenticated(url, {"token": secret, "token_type_hint": kind})
+
+    def parse(received: ResponseReceived) -> None:
+        if received.response.status != 200:
+            raise_failure(received)
+
+    return Exchange(request, parse)

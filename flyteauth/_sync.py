@@ -1,0 +1,76 @@
+"""The same session for programs without an event loop, and inside a notebook's running one.
+
+There is one implementation: each call here runs its async twin on the process-wide portal thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from ._io.portal import call
+from ._sansio.tokens import Token
+from .config import Settings
+from .events import LoggedOut
+from .session import Identity, Session
+
+
+class SyncSession:
+    """A Session whose methods block. Takes the arguments of Session, or a Session as ``of``."""
+
+    def __init__(self, *, of: Session | None = None, **arguments: Any) -> None:
+        self._session = of or Session(**arguments)
+
+    @property
+    def session(self) -> Session:
+        """The session itself, for async code."""
+        return self._session
+
+    def __enter__(self) -> Self:
+        self.settings()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """See Session.aclose."""
+        call(self._session.aclose)
+
+    def headers(self) -> Mapping[str, str]:
+        """See Session.headers."""
+        return call(self._session.headers)
+
+    def token(self) -> Token | None:
+        """See Session.token."""
+        return call(self._session.token)
+
+    def reject(self, access_token: str) -> None:
+        """See Session.reject."""
+        self._session.reject(access_token)
+
+    def login(self) -> Token | None:
+        """See Session.login."""
+        return call(self._session.login)
+
+    def logout(self) -> LoggedOut:
+        """See Session.logout."""
+        return call(self._session.logout)
+
+    def whoami(self) -> Identity | None:
+        """See Session.whoami."""
+        return call(self._session.whoami)
+
+    def call(self, procedure: str, message: object) -> Mapping[str, Any]:
+        """See Session.call."""
+        return call(self._session.call, procedure, message)
+
+    def settings(self) -> Settings:
+        """See Session.settings."""
+        return call(self._session.settings)

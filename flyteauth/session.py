@@ -1,0 +1,704 @@
+"""
+Session: one identity at one endpoint. The only stateful object that users embed::
+
+    async with Session(endpoint="dns:///flyte.example.com") as session:
+        headers = await session.headers()
+
+It joins the pure core, the adapters and the configuration, and carries out the renewal policy:
+a fresh token is handed out without any I/O, an ageing one is handed out while the next is fetched
+in the background, and only an expired or a rejected one makes callers wait, all of them for the
+same refresh.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Any, Final, Self, cast
+
+import anyio
+import anyio.to_thread
+from attrs import evolve, frozen
+
+from ._grants import Grants, random_bits
+from ._io.clock import Clock, SystemClock
+from ._io.drive import Driver
+from ._io.flights import Flights, Rounds
+from ._io.presenter import Presenter, Terminal, person_present
+from ._io.store import Store
+from ._io.tasks import Abandoned, Work
+from ._io.transport import HttpxTransport, Transport
+from ._sansio.client import Authentication, AuthorizationServer, Client
+from ._sansio.connect import read_reply, unary_request
+from ._sansio.discovery import issuer_metadata
+from ._sansio.exchanges import Revocable, refresh, revoke
+from ._sansio.flow import RequestFailed, Retrying, failure, fraction
+from ._sansio.http import Object, is_secure, member
+from ._sansio.id_token import subject
+from ._sansio.record import Record
+from ._sansio.renewal import Authorize, Refresh, Use, UseAndRefresh, plan
+from ._sansio.tokens import Token
+from ._target import Target, discover
+from ._vault import Vault
+from .config import Settings, check_arguments, resolve
+from .errors import (
+    ConfigError,
+    Error,
+    FlowError,
+    InteractionRequired,
+    MissingMetadata,
+    OAuth2Error,
+    ReauthRequired,
+    Unreachable,
+)
+from .events import AuthEvent, LoggedIn, LoggedOut, OnEvent, Refreshed, Warned
+
+RENEW_DEADLINE: Final = 150.0  # seconds for a refresh with all its retries
+CLOSE_DEADLINE: Final = 30.0  # seconds to wait, when a session ends, for a reply in flight
+REVOKE_DEADLINE: Final = 10.0
+WHOAMI_DEADLINE: Final = 3.0
+RETRY_AFTER: Final = 5.0  # seconds before an ageing token is tried to be refreshed once more
+
+USER_INFO: Final = "/flyteidl2.auth.IdentityService/UserInfo"
+
+# In this process: one refresh at a time for one identity in one store, and one login.
+_FLIGHTS: Final = Flights()
+_ROUNDS: Final = Rounds()
+_LIVE: Final = weakref.WeakSet["Session"]()
+
+_log: Final = logging.getLogger("flyteauth")
+
+
+@frozen
+class Identity:
+    """Who a session is, as the control plane sees it (flyteidl2.auth.IdentityService)."""
+
+    subject: str
+    name: str = ""
+    preferred_username: str = ""
+    email: str = ""
+
+
+@frozen
+class _Held:
+    """What is handed out, and until when nobody need think about it."""
+
+    record: Record | None
+    headers: Mapping[str, str]
+    use_until: float
+
+
+_NOTHING: Final = _Held(None, MappingProxyType({}), -math.inf)
+_ANONYMOUS: Final = _Held(None, MappingProxyType({}), math.inf)
+
+
+@frozen
+class _Setup:
+    """What the configuration comes to; made at the first use."""
+
+    settings: Settings
+    transport: Transport
+    driver: Driver
+    vault: Vault
+
+
+class Session:
+    """One identity at one endpoint, on asyncio and on trio, for any number of tasks.
+
+    Arguments are those of ``flyteauth.config``: ``endpoint``, or ``issuer`` for any other server,
+    ``client_id``, ``client_secret``, ``client_auth``, ``scopes``, ``audience``, ``redirect_uri``,
+    ``endpoints``, ``extra_parameters``, ``auth_type``, ``token_store`` and so on. Nothing is read
+    from files or the environment: that is ``Session.from_config``.
+
+    ``on_event`` is called with each ``flyteauth.events`` value, from the event loop; it must not
+    block. ``presenter`` shows a login to the person: by default, lines on standard error.
+    ``interactive`` lets the first use, and only that, ask a person to log in: True if one is at a
+    terminal or in a notebook, a function if that says so.
+    """
+
+    def __init__(
+        self,
+        *,
+        on_event: OnEvent | None = None,
+        presenter: Presenter | None = None,
+        interactive: bool | Callable[[], bool] = False,
+        transport: Transport | None = None,
+        clock: Clock | None = None,
+        store: Store | None = None,
+        **arguments: Any,
+    ) -> None:
+        check_arguments(arguments)
+        self._resolve: Callable[[], Settings] = partial(
+            resolve, arguments, environ=None, search=False
+        )
+        self._on_event = on_event
+        self._presenter = presenter or Terminal()
+        # Until the first token is in hand. Later nobody expects a browser to open.
+        self._may_ask: Callable[[], bool] | None = (
+            interactive if callable(interactive) else person_present if interactive else None
+        )
+        self._given_transport = transport
+        self._given_store = store
+        self._clock = clock or SystemClock()
+        self._ready: _Setup | None = None
+        self._target: Target | None = None
+        self._held: _Held | None = None
+        self._rejected: str | None = None
+        self._jitter = fraction(random_bits(), 0)
+        self._renew_not_before = 0.0
+        self._over = False
+        self._works: set[Work[Any]] = set()
+        _LIVE.add(self)
+
+    @classmethod
+    def from_config(
+        cls,
+        path: str | Path | None = None,
+        *,
+        on_event: OnEvent | None = None,
+        presenter: Presenter | None = None,
+        interactive: bool | Callable[[], bool] = False,
+        **arguments: Any,
+    ) -> Self:
+        """A session as the configuration file at *path*, or else the first one found, and the
+        environment say; *arguments*, those of Session, go before both.
+
+        The file is read at the first use; a wrong value then raises ConfigError.
+        """
+        check_arguments(arguments)
+        session = cls(on_event=on_event, presenter=presenter, interactive=interactive)
+        session._resolve = partial(resolve, arguments, environ=os.environ, path=path, search=True)
+        return session
+
+    async def __aenter__(self) -> Self:
+        await self._set_up()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Wait for a reply in flight that must not be lost, and close all connections."""
+        with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(CLOSE_DEADLINE):
+                for work in list(self._works):
+                    with suppress(Error, Abandoned):
+                        await work.wait()
+            if self._ready is not None:
+                await self._ready.transport.aclose()
+
+    # What users ask for.
+
+    async def headers(self) -> Mapping[str, str]:
+        """The headers that authorise a call; empty where the control plane wants none.
+
+        Raises InteractionRequired without a login, ReauthRequired when it is over, Unreachable
+        when a refresh has to wait for the network, ConfigError for a wrong setting.
+        """
+        held = self._held
+        if held is not None and self._clock.time() < held.use_until:
+            return held.headers
+        return (await self._current()).headers
+
+    async def token(self) -> Token | None:
+        """A token that is good now; None where the control plane wants none.
+
+        Raises what ``headers`` raises.
+        """
+        held = await self._current()
+        return None if held.record is None else held.record.token
+
+    def reject(self, access_token: str) -> None:
+        """A server refused *access_token*: it, and no other, is not handed out any more."""
+        held = self._held
+        if held is None or held.record is None or held.record.token.access_token != access_token:
+            return
+        self._rejected = access_token
+        self._held = evolve(held, use_until=-math.inf)
+
+    async def login(self) -> Token | None:
+        """Log in, whatever is stored, and replace it. Needs no terminal: the presenter shows
+        what a person has to do. None where the control plane wants no login.
+
+        Raises FlowError (denied, expired, unreachable), ConfigError or StoreError; what was
+        stored before stays until the new login is there.
+        """
+        held = await self._login_once()
+        return None if held.record is None else held.record.token
+
+    async def logout(self) -> LoggedOut:
+        """Forget the login on this machine, whatever the network does, and ask the server to
+        revoke its tokens (RFC 7009). Other sessions of this identity stop using it at once.
+
+        Raises StoreError if it cannot be forgotten.
+        """
+        vault = (await self._set_up()).vault
+        held = self._held
+        record = await vault.load() or (None if held is None else held.record)
+        await vault.delete()
+        for session in list(_LIVE):
+            session._end_if(vault)  # noqa: SLF001
+        revoked = None if record is None else await self._revoke(record)
+        outcome = LoggedOut(self._server, record is not None, revoked)
+        await self._notify(outcome)
+        return outcome
+
+    async def whoami(self) -> Identity | None:
+        """Who the control plane takes us for; None where it knows nobody.
+
+        Raises what ``call`` raises.
+        """
+        return _read_identity(await self.call(USER_INFO, {}))
+
+    async def call(self, procedure: str, message: object) -> Object:
+        """One unary call to the control plane over Connect, in JSON, with our credentials.
+
+        *procedure* is ``/package.Service/Method``. A 401 is answered by one renewal and one more
+        try. Raises FlowError with the Connect code as ``reason``, Unreachable, and what
+        ``headers`` raises.
+        """
+        held = await self._current()
+        reply, refused = await self._send(held, procedure, message)
+        if refused is not None:
+            self.reject(refused)
+            reply, _ = await self._send(await self._current(), procedure, message)
+        return reply()
+
+    async def settings(self) -> Settings:
+        """What arguments, environment and file come to. Raises ConfigError."""
+        return (await self._set_up()).settings
+
+    # How a token comes to be in hand.
+
+    async def _current(self) -> _Held:
+        """What is good to use now, after whatever it takes to have it."""
+        held = self._held
+        if held is None:
+            held = await _ROUNDS.run(("open", id(self)), self._open)
+        if held is _ANONYMOUS:
+            return held
+        token = None if held.record is None else held.record.token
+        at = self._clock.time()
+        silent = (await self._set_up()).settings.auth_type == "ClientSecret"
+        match plan(token, self._rejected, at, self._jitter, silent=silent):
+            case Use(until):
+                self._may_ask = None
+                self._held = evolve(held, use_until=math.inf if until is None else until)
+                return self._held
+            case UseAndRefresh():
+                if at >= self._renew_not_before:
+                    self._renew_not_before = at + RETRY_AFTER
+                    await self._renewal()
+                return held
+            case Refresh():
+                try:
+                    return await self._renewed()
+                except ReauthRequired:
+                    if not self._may_ask:
+                        raise
+                    return await self._ask_person()
+            case Authorize():
+                return await self._ask_person()
+
+    async def _open(self) -> _Held:
+        """What is stored, once it is known that anything is needed at all."""
+        vault = (await self._set_up()).vault
+        try:
+            target = await self._discovered()
+        except Unreachable:
+            # Whoever is logged in may go on: a stored login knows where it came from.
+            if (record := await vault.load()) is not None:
+                return self._hold(record)
+            raise
+        if target.server is None:
+            self._held = _ANONYMOUS
+            return _ANONYMOUS
+        record = await vault.load()
+        return _NOTHING if record is None else self._hold(record)
+
+    async def _ask_person(self) -> _Held:
+        """A login, if a person is there and may be asked; else an error that says what to do."""
+        may_ask = self._may_ask
+        if may_ask is not None and await anyio.to_thread.run_sync(may_ask):
+            return await self._login_once()
+        if self._over:
+            raise self._reauth_required()
+        raise InteractionRequired(
+            f"not logged in to {self._server}; run: flyteauth login, or set FLYTE_API_KEY "
+            "where nobody can log in",
+            reason="not_logged_in",
+        )
+
+    async def _login_once(self) -> _Held:
+        """One login at a time for one identity in this process; who waited shares it."""
+        slot = (await self._set_up()).vault.slot
+        return self._adopt(await _ROUNDS.run(("login", slot), self._login))
+
+    async def _login(self) -> Record | None:
+        setup = await self._set_up()
+        settings, vault = setup.settings, setup.vault
+        target = await self._discovered()
+        if target.server is None:
+            return None
+        client = target.client(settings, await self._secret())
+        scopes = target.scopes(settings)
+        await vault.probe()
+        grants = self._grants(setup)
+        match settings.auth_type:
+            case "Pkce":
+                redirect_uri = target.redirect_uri(settings)
+                record = await grants.in_browser(client, scopes, redirect_uri, self._server)
+            case "DeviceFlow":
+                record = await grants.on_device(client, scopes)
+            case "ClientSecret":
+                record = await (await self._renewal()).wait()
+            case "ExternalCommand" | "Passthrough":
+                raise ConfigError(
+                    f"authType {settings.auth_type} is not supported by this version; use Pkce, "
+                    "DeviceFlow or ClientSecret",
+                    reason="auth_type",
+                )
+        expires_at = record.token.expires_at
+        await self._notify(LoggedIn(self._server, record.subject, expires_at, vault.place))
+        return record
+
+    async def _renewal(self) -> Work[Record]:
+        """The one renewal in progress for this identity in this process."""
+        slot = (await self._set_up()).vault.slot
+        work = _FLIGHTS.join(("renew", slot), self._renew)
+        self._track(work)
+        return work
+
+    async def _renewed(self) -> _Held:
+        while True:
+            work = await self._renewal()
+            with suppress(Abandoned):  # its event loop ended; ours has not
+                return self._adopt(await work.wait())
+
+    async def _renew(self) -> Record:
+        setup = await self._set_up()
+        with anyio.move_on_after(RENEW_DEADLINE):
+            if setup.settings.auth_type != "ClientSecret":
+                return await self._refresh(setup)
+            before = self._held
+            record = await self._grant_to_service(setup)
+            if before is not None:
+                await self._notify(Refreshed(self._server, record.token.expires_at))
+            return record
+        raise Unreachable(
+            f"{self._server} did not answer within {RENEW_DEADLINE:.0f} s; try again",
+            reason="timeout",
+        )
+
+    async def _grant_to_service(self, setup: _Setup) -> Record:
+        """A token by the client's own secret, which is read anew each time; if the server does
+        not know it any more, and it has changed meanwhile, once again.
+        """
+        target = await self._discovered()
+        if target.server is None:
+            raise MissingMetadata(
+                f"{self._server} has no authorization server any more; start again"
+            )
+        scopes = target.scopes(setup.settings)
+        client = target.client(setup.settings, await self._secret())
+        grants = self._grants(setup)
+        try:
+            return await grants.to_service(client, scopes)
+        except OAuth2Error as error:
+            secret = await self._secret()
+            if error.error != "invalid_client" or secret == client.client_secret:
+                raise
+            return await grants.to_service(evolve(client, client_secret=secret), scopes)
+
+    async def _refresh(self, setup: _Setup) -> Record:
+        """The record that follows ours. Only invalid_grant, after a second look at the store,
+        ends the login; everything else leaves all as it is.
+        """
+        vault, held = setup.vault, self._held
+        ours = None if held is None else held.record
+        latest = await vault.load()
+        if latest is None or (ours is not None and _older(latest, ours)):
+            latest = None if vault.erased else ours
+        if latest is None:
+            self._end_if(vault)
+            raise self._reauth_required()
+        if ours is not None and latest.token.access_token != ours.token.access_token:
+            at = self._clock.time()
+            if isinstance(plan(latest.token, self._rejected, at, 0.0), Use | UseAndRefresh):
+                self._hold(latest)  # another process was quicker
+                return latest
+        try:
+            return await self._refresh_with(setup, latest)
+        except OAuth2Error as error:
+            if error.error != "invalid_grant":
+                raise
+        stored = await vault.load()
+        if stored is not None and stored.token.refresh_token != latest.token.refresh_token:
+            try:
+                return await self._refresh_with(setup, stored)
+            except OAuth2Error as error:
+                if error.error != "invalid_grant":
+                    raise
+            latest, stored = stored, await vault.load()
+        if stored is not None and stored.token.refresh_token == latest.token.refresh_token:
+            await vault.delete()
+        self._end_if(vault)
+        raise self._reauth_required()
+
+    async def _refresh_with(self, setup: _Setup, record: Record) -> Record:
+        """One refresh, to where the login came from and nowhere else (RFC 6749 §10.4)."""
+        vault = setup.vault
+        epoch = vault.epoch
+        flow = Retrying(refresh(await self._client_of(setup, record), record.token))
+        token = await setup.driver.run(flow, flow.start(random_bits()))
+        fresh = evolve(record, token=token)
+        if not await vault.renew(fresh, epoch):  # kept before anybody uses it
+            raise ReauthRequired(
+                f"the login to {self._server} was replaced or ended meanwhile; try again"
+            )
+        self._hold(fresh)
+        await self._notify(Refreshed(self._server, token.expires_at))
+        return fresh
+
+    async def _keep(self, client: Client, token: Token) -> Record:
+        """Store what a grant brought, before anybody uses it."""
+        setup, target = await self._set_up(), self._target
+        record = Record(
+            token=token,
+            token_endpoint=client.server.endpoint("token_endpoint"),
+            client_id=client.client_id,
+            header="authorization" if target is None else target.public.header,
+            issuer=client.server.issuer,
+            revocation_endpoint=client.server.revocation_endpoint,
+            authentication=client.authentication_method(),
+        )
+        await setup.vault.replace(record)
+        if setup.settings.auth_type != "ClientSecret":
+            who = await self._subject(record)
+            if who is not None:
+                record = evolve(record, subject=who)
+                await setup.vault.replace(record)
+        self._hold(record)
+        return record
+
+    async def _subject(self, record: Record) -> str | None:
+        """Whom the login is of, to be shown; not worth waiting for, nor failing for."""
+        with suppress(Error), anyio.move_on_after(WHOAMI_DEADLINE):
+            if record.token.id_token is not None:
+                return subject(record.token.id_token)
+            reply, _ = await self._send(self._headed(record), USER_INFO, {})
+            identity = _read_identity(reply())
+            if identity is not None:
+                shown = (identity.preferred_username, identity.email, identity.subject)
+                return next(filter(None, shown))
+        return None
+
+    async def _revoke(self, record: Record) -> bool | None:
+        """Whether the server took back all that it could; None if it could not be asked."""
+        setup = await self._set_up()
+        try:
+            with anyio.move_on_after(REVOKE_DEADLINE):
+                client = await self._client_of(setup, record)
+                if client.server.revocation_endpoint is None:
+                    client = await self._with_revocation(setup, client)
+                await self._revoke_one(setup, client, record.token, "refresh_token")
+                await self._revoke_one(setup, client, record.token, "access_token")
+                return True
+        except MissingMetadata:
+            return None
+        except Error:
+            return False
+        return False
+
+    async def _revoke_one(
+        self, setup: _Setup, client: Client, token: Token, kind: Revocable
+    ) -> None:
+        secret = token.refresh_token if kind == "refresh_token" else token.access_token
+        if secret is None:
+            return
+        flow = Retrying(revoke(client, kind, secret))
+        try:
+            await setup.driver.run(flow, flow.start(random_bits()))
+        except OAuth2Error as error:  # RFC 7009 §2.2.1
+            if error.error != "unsupported_token_type":
+                raise
+
+    async def _with_revocation(self, setup: _Setup, client: Client) -> Client:
+        """*client* with the revocation endpoint that its issuer's own document names: Flyte's
+        AuthMetadataService has no word for it. Raises MissingMetadata.
+        """
+        issuer = client.server.issuer
+        if issuer is None or not is_secure(issuer):
+            raise MissingMetadata("the server names no revocation endpoint; nothing to be done")
+        flow = issuer_metadata(issuer)
+        try:
+            own = await setup.driver.run(flow, flow.start(random_bits()))
+        except FlowError:
+            raise MissingMetadata("the issuer says nothing; nothing to be done") from None
+        same = own.token_endpoint == client.server.token_endpoint
+        endpoint = own.revocation_endpoint if same else None
+        return evolve(client, server=evolve(client.server, revocation_endpoint=endpoint))
+
+    # What all that is made of.
+
+    async def _set_up(self) -> _Setup:
+        if self._ready is None:
+            settings = await anyio.to_thread.run_sync(self._resolve)
+            settings.require_server()
+            if self._ready is None:
+                self._ready = self._assemble(settings)
+                if settings.endpoint is not None and settings.endpoint.warning:
+                    await self._notify(Warned(settings.endpoint.warning))
+        return self._ready
+
+    def _assemble(self, settings: Settings) -> _Setup:
+        endpoint = settings.endpoint
+        transport = self._given_transport or HttpxTransport(
+            ca_file=settings.ca_file,
+            insecure_skip_verify=not _verified(settings),
+            allow_insecure=endpoint is not None and not is_secure(endpoint.url),
+            proxy_url=settings.http_proxy_url,
+            clock=self._clock,
+        )
+        vault = Vault(settings, self._notify, self._given_store)
+        return _Setup(settings, transport, Driver(transport, self._clock), vault)
+
+    def _grants(self, setup: _Setup) -> Grants:
+        return Grants(
+            transport=setup.transport,
+            clock=self._clock,
+            notify=self._notify,
+            keep=self._keep,
+            track=self._track,
+            verified=_verified(setup.settings),
+            login_timeout=setup.settings.login_timeout,
+        )
+
+    async def _discovered(self) -> Target:
+        if self._target is None:
+            self._target = await _ROUNDS.run(("discover", id(self)), self._discover)
+        return self._target
+
+    async def _discover(self) -> Target:
+        setup = await self._set_up()
+        return await discover(setup.driver, setup.settings, random_bits)
+
+    async def _secret(self) -> str | None:
+        """The client's secret as its source has it now; read off the event loop."""
+        secret = (await self._set_up()).settings.client_secret
+        return None if secret is None else await anyio.to_thread.run_sync(secret.read)
+
+    async def _client_of(self, setup: _Setup, record: Record) -> Client:
+        """The client that *record* was issued to, at the server that issued it."""
+        server = AuthorizationServer(
+            issuer=record.issuer,
+            token_endpoint=record.token_endpoint,
+            revocation_endpoint=record.revocation_endpoint,
+        )
+        return Client(
+            server=server,
+            client_id=record.client_id,
+            client_secret=await self._secret(),
+            authentication=cast("Authentication | None", record.authentication),
+            extra_parameters=setup.settings.extra_parameters,
+            quirks=setup.settings.quirks,
+        )
+
+    async def _send(
+        self, held: _Held, procedure: str, message: object
+    ) -> tuple[Callable[[], Object], str | None]:
+        """The reply to one call, still to be read, and the access token if it was refused."""
+        setup = await self._set_up()
+        if setup.settings.endpoint is None:
+            raise ConfigError(
+                "this session has an issuer but no Flyte endpoint; pass endpoint=",
+                reason="endpoint",
+            )
+        headers = tuple(held.headers.items())
+        request = unary_request(setup.settings.endpoint.url, procedure, message, headers)
+        answer = await setup.transport.send(request)
+        if isinstance(answer, RequestFailed):
+            raise failure(request, answer)
+        refused = answer.response.status == 401 and held.record is not None
+        token = held.record.token.access_token if refused and held.record is not None else None
+        return partial(read_reply, request, answer), token
+
+    def _headed(self, record: Record) -> _Held:
+        headers = MappingProxyType({record.header: f"Bearer {record.token.access_token}"})
+        return _Held(record, headers, -math.inf)
+
+    def _hold(self, record: Record) -> _Held:
+        """Hand out *record* from now on."""
+        self._jitter = fraction(random_bits(), 0)
+        self._renew_not_before = 0.0
+        self._over = False
+        held = self._held = self._headed(record)
+        return held
+
+    def _adopt(self, record: Record | None) -> _Held:
+        """Hand out what a renewal or a login came to, be it another session's."""
+        if record is None:
+            self._held = _ANONYMOUS
+            return _ANONYMOUS
+        self._may_ask = None
+        held = self._held
+        return held if held is not None and held.record == record else self._hold(record)
+
+    def _end_if(self, vault: Vault) -> None:
+        """Hand out nothing more, if it comes from the slot of *vault*."""
+        if self._ready is not None and self._ready.vault.slot == vault.slot:
+            held, self._held = self._held, None
+            self._over = self._over or (held is not None and held.record is not None)
+
+    def _track(self, work: Work[Any]) -> None:
+        self._works = {work, *(other for other in self._works if not other.done)}
+
+    async def _notify(self, event: AuthEvent) -> None:
+        if self._on_event is not None:
+            try:
+                self._on_event(event)
+            except Exception:  # noqa: BLE001  # it is not ours, and must not cost a login
+                _log.exception("on_event failed; the login goes on")
+        await self._presenter.show(event)
+
+    def _reauth_required(self) -> ReauthRequired:
+        return ReauthRequired(f"the login to {self._server} is over; run: flyteauth login")
+
+    @property
+    def _server(self) -> str:
+        """The server's name, for people."""
+        if self._ready is None:
+            return "the control plane"
+        settings = self._ready.settings
+        return settings.endpoint.key if settings.endpoint is not None else str(settings.issuer)
+
+
+def _older(one: Record, other: Record) -> bool:
+    """Whether *one* was overtaken by *other*: a store that cannot be written to falls behind."""
+    return one.token.obtained_at < other.token.obtained_at
+
+
+def _verified(settings: Settings) -> bool:
+    """Whether certificates are checked; a CA file says so even where skipping was asked for."""
+    return settings.ca_file is not None or not settings.insecure_skip_verify
+
+
+def _read_identity(reply: Object) -> Identity | None:
+    who = member(reply, "subject")
+    if who is None:
+        return None
+    names = ("name", "preferredUsername", "email")
+    name, preferred_username, email = (member(reply, key) or "" for key in names)
+    return Identity(who, name, preferred_username, email)

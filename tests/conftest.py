@@ -1,0 +1,32 @@
+"""What every test shares: how Hypothesis works here, and which requirements there are."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, configuration, settings
+
+from .requirements import REQUIREMENTS
+
+# Examples are found anew each time, or under CI always the same ones. Nothing is kept.
+configuration.set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "flyteauth-hypothesis")
+settings.register_profile(
+    "flyteauth",
+    database=None,
+    deadline=None,
+    derandomize="CI" in os.environ,
+    max_examples=100,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("flyteauth")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """A test that names a requirement that does not exist is not collected."""
+    for marker in item.iter_markers("req"):
+        for name in marker.args:
+            if name not in REQUIREMENTS:
+                raise pytest.UsageError(f"{item.nodeid}: there is no requirement {name!r}")

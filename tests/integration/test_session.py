@@ -1,0 +1,577 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import pytest
+from attrs import evolve
+
+from flyteauth._io.store.memory import MemoryStore
+from flyteauth._sansio.flow import RequestFailed
+from flyteauth._sansio.record import Record
+from flyteauth.errors import (
+    FlowError,
+    InteractionRequired,
+    ReauthRequired,
+    StoreError,
+    Unreachable,
+)
+from flyteauth.events import CodeNeeded, LoggedIn, Refreshed, Warned
+
+from .plane import ENDPOINT, Person, Plane
+
+pytestmark = pytest.mark.anyio
+
+PROJECTS = "/flyteidl2.project.ProjectService/ListProjects"
+DEVICE = "device_code"
+
+
+class SpyStore(MemoryStore):
+    """Notes what is asked of it; can be told to fail."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+        self.broken: StoreError | None = None
+
+    async def load(self, key: str) -> Record | None:
+        self.calls.append("load")
+        return await super().load(key)
+
+    async def save(self, key: str, record: Record) -> None:
+        self.calls.append("save")
+        if self.broken is not None:
+            raise self.broken
+        await super().save(key, record)
+
+    async def delete(self, key: str) -> None:
+        self.calls.append("delete")
+        await super().delete(key)
+
+
+async def all_at_once(count: int, function: Callable[[], Awaitable[Any]]) -> list[Any]:
+    """What *function* returns, or raises, to each of *count* tasks."""
+    outcomes: list[Any] = []
+
+    async def one() -> None:
+        try:
+            outcomes.append(await function())
+        except Exception as error:  # noqa: BLE001
+            outcomes.append(error)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(count):
+            group.start_soon(one)
+    return outcomes
+
+
+# Logging in.
+
+
+@pytest.mark.req("DEV-10", "TOK-08")
+async def test_a_device_login_gives_headers_that_the_control_plane_takes() -> None:
+    plane = Plane()
+    async with plane.session() as session:
+        token = await session.login()
+        assert token is not None
+        assert await session.headers() == {"authorization": f"Bearer {token.access_token}"}
+        assert (await session.call(PROJECTS, {}))["projects"]
+        who = await session.whoami()
+    assert who is not None
+    assert who.subject
+
+
+async def test_without_a_person_the_first_use_says_what_to_do_and_opens_nothing() -> None:
+    plane = Plane()
+    person = Person(plane.plane)
+    async with plane.session(presenter=person, interactive=True) as session:
+        with pytest.raises(InteractionRequired, match="flyteauth login"):
+            await session.headers()
+    assert person.seen == []
+
+
+async def test_the_first_use_may_ask_a_person_who_is_there_and_no_later_one() -> None:
+    plane = Plane()
+    person = Person(plane.plane)
+    async with plane.session(presenter=person, interactive=lambda: True) as session:
+        assert await session.headers()
+        assert person.saw(CodeNeeded) == 1
+        await session.logout()
+        with pytest.raises(ReauthRequired):
+            await session.headers()
+    assert person.saw(CodeNeeded) == 1
+
+
+async def test_many_who_log_in_at_once_see_one_prompt() -> None:
+    plane = Plane()
+    person = Person(plane.plane)
+    async with plane.session(presenter=person) as session:
+        tokens = await all_at_once(20, session.login)
+    assert person.saw(CodeNeeded) == 1
+    assert len({token.access_token for token in tokens}) == 1
+
+
+async def test_a_new_login_replaces_the_stored_one() -> None:
+    plane = Plane()
+    async with plane.session() as session:
+        first, second = await session.login(), await session.login()
+        assert first != second
+        assert await session.token() == second
+
+
+async def test_an_anonymous_control_plane_needs_no_login_and_touches_no_store() -> None:
+    plane = Plane(faults={"no-auth"})
+    store = SpyStore()
+    person = Person(plane.plane)
+    async with plane.session(store=store, presenter=person) as session:
+        assert await session.headers() == {}
+        assert await session.token() is None
+        assert await session.login() is None
+        assert (await session.call(PROJECTS, {}))["projects"]
+    assert store.calls == []
+    assert person.seen == []
+
+
+async def test_flyte_1_discovery_and_its_header_key_are_understood() -> None:
+    plane = Plane(faults={"flyte1-only", "custom-header-key"})
+    async with plane.session() as session:
+        token = await session.login()
+        assert token is not None
+        assert await session.headers() == {"flyte-authorization": f"Bearer {token.access_token}"}
+        assert (await session.call(PROJECTS, {}))["projects"]
+
+
+async def test_discovery_is_asked_once_for_any_number_of_first_callers() -> None:
+    plane = Plane()
+    async with plane.session("ClientSecret") as session:
+        await all_at_once(50, session.headers)
+    assert plane.asked["/flyteidl2.auth.AuthMetadataService/GetOAuth2Metadata"] == 1
+    assert plane.asked["/flyteidl2.auth.AuthMetadataService/GetPublicClientConfig"] == 1
+    assert plane.asked["client_credentials"] == 1
+
+
+@pytest.mark.req("CCG-06", "SEC-08")
+async def test_a_service_has_no_refresh_token_and_gets_its_next_token_by_its_secret() -> None:
+    plane = Plane(access_ttl=100.0)
+    async with plane.session("ClientSecret") as session:
+        first = await session.token()
+        assert first is not None
+        assert first.refresh_token is None
+        plane.clock.now += 200
+        second = await session.token()
+    assert second != first
+    assert plane.asked["client_credentials"] == 2
+    assert plane.asked["refresh_token"] == 0
+
+
+# Staying logged in.
+
+
+@pytest.mark.req("REF-05")
+async def test_an_expired_token_is_refreshed_once_for_all_who_wait() -> None:
+    plane = Plane(access_ttl=100.0)
+    async with plane.session() as session:
+        before = await session.login()
+        plane.clock.now += 200
+        outcomes = await all_at_once(1000, session.token)
+    assert plane.asked["refresh_token"] == 1
+    assert len(set(outcomes)) == 1
+    assert outcomes[0] != before
+
+
+@pytest.mark.req("CLK-06")
+async def test_an_ageing_token_is_handed_out_while_the_next_one_is_fetched() -> None:
+    plane = Plane(access_ttl=100.0)
+    async with plane.session() as session:
+        old = await session.login()
+        plane.clock.now += 90
+        assert await session.token() == old
+        await session.aclose()
+        assert plane.asked["refresh_token"] == 1
+        assert await session.token() != old
+
+
+@pytest.mark.req("CLK-06")
+async def test_an_ageing_token_survives_a_refresh_that_fails_and_is_not_tried_again_at_once() -> (
+    None
+):
+    plane = Plane(access_ttl=100.0, faults={"refresh-503"})
+    async with plane.session() as session:
+        old = await session.login()
+        plane.clock.now += 85
+        for _ in range(5):
+            assert await session.token() == old
+            await anyio.wait_all_tasks_blocked()
+    assert plane.asked["refresh_token"] <= 3  # one refresh, with its retries
+
+
+@pytest.mark.req("REF-05", "REF-09")
+async def test_a_refresh_that_fails_fails_once_for_all_who_wait() -> None:
+    plane = Plane(access_ttl=100.0)
+    async with plane.session() as session:
+        await session.login()
+        plane.clock.now += 200
+
+        async def refuse(name: str) -> RequestFailed | None:
+            return plane.down() if name == "refresh_token" else None
+
+        plane.before = refuse
+        outcomes = await all_at_once(100, session.token)
+        assert plane.asked["refresh_token"] == 3  # the attempts of one refresh
+        assert all(isinstance(outcome, Unreachable) for outcome in outcomes)
+
+
+@pytest.mark.req("REF-04")
+async def test_the_rotated_pair_is_stored_before_the_new_token_is_handed_out() -> None:
+    plane = Plane(access_ttl=100.0)
+    store = SpyStore()
+    async with plane.session(store=store) as session:
+        await session.login()
+        plane.clock.now += 200
+        store.calls.clear()
+        token = await session.token()
+        assert store.calls[-1] == "save"
+        key = (await session._set_up()).vault.key
+        stored = await store.load(key)
+    assert stored is not None
+    assert stored.token == token
+
+
+@pytest.mark.req("REF-02", "REF-03")
+@pytest.mark.parametrize("faults", [set(), {"refresh-no-rotation-field"}])
+async def test_a_login_outlives_any_number_of_refreshes(faults: set[str]) -> None:
+    plane = Plane(access_ttl=100.0, faults=faults)
+    async with plane.session() as session:
+        await session.login()
+        for _ in range(5):
+            plane.clock.now += 150
+            assert (await session.call(PROJECTS, {}))["projects"]
+    assert plane.asked["refresh_token"] == 5
+
+
+FAULTS: dict[str, Callable[[Plane], RequestFailed]] = {
+    "refused": lambda plane: plane.down(),
+    "timeout": lambda plane: RequestFailed("timeout", "no answer", True, plane.clock.now),
+    "lost": lambda plane: RequestFailed("protocol", "closed", True, plane.clock.now),
+    "tls": lambda plane: RequestFailed("tls", "self-signed", False, plane.clock.now),
+}
+
+
+@pytest.mark.req("REF-08", "REF-12")
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_transient_fault_changes_nothing_and_the_login_goes_on_after_it(fault: str) -> None:
+    plane = Plane(access_ttl=100.0)
+    store, person = SpyStore(), Person(plane.plane)
+    async with plane.session(store=store, presenter=person) as session:
+        await session.login()
+        plane.clock.now += 200
+        store.calls.clear()
+        prompts = person.saw(CodeNeeded)
+
+        async def fail(name: str) -> RequestFailed | None:
+            return FAULTS[fault](plane) if name == "refresh_token" else None
+
+        plane.before = fail
+        with pytest.raises(Unreachable):
+            await session.headers()
+        assert "save" not in store.calls
+        assert "delete" not in store.calls
+        assert person.saw(CodeNeeded) == prompts
+        plane.before = None
+        assert await session.headers()
+
+
+@pytest.mark.req("REF-09")
+async def test_a_503_is_waited_out_as_the_server_asks() -> None:
+    plane = Plane(access_ttl=100.0, faults={"refresh-503-once"})
+    async with plane.session() as session:
+        await session.login()
+        plane.clock.now += 200
+        assert await session.headers()
+    assert plane.asked["refresh_token"] == 2
+
+
+@pytest.mark.req("REF-07", "REF-12")
+async def test_a_dead_refresh_token_ends_the_login_without_a_browser() -> None:
+    plane = Plane(access_ttl=100.0, refresh_ttl=150.0)
+    store, person = SpyStore(), Person(plane.plane)
+    async with plane.session(store=store, presenter=person, interactive=lambda: True) as session:
+        await session.login()
+        plane.clock.now += 200
+        with pytest.raises(ReauthRequired, match="flyteauth login"):
+            await session.headers()
+        with pytest.raises(ReauthRequired):
+            await session.headers()
+        assert person.saw(CodeNeeded) == 1
+        assert await session.login()
+        assert await session.headers()
+
+
+@pytest.mark.req("REF-07")
+async def test_a_sibling_that_refreshed_first_is_found_in_the_store() -> None:
+    plane = Plane(access_ttl=100.0)
+    store = MemoryStore()
+    async with plane.session(store=store) as one, plane.session(store=store) as other:
+        await one.login()
+        assert await other.token() == await one.token()
+        plane.clock.now += 200
+        refreshed = await one.token()
+        assert await other.token() == refreshed
+    assert plane.asked["refresh_token"] == 1
+
+
+@pytest.mark.req("REF-11")
+async def test_a_lost_reply_is_asked_for_once_more_and_a_server_that_rotated_ends_the_login() -> (
+    None
+):
+    plane = Plane(access_ttl=100.0)
+    async with plane.session() as session:
+        await session.login()
+        plane.clock.now += 200
+        lost = 0
+
+        async def lose(name: str) -> None:
+            nonlocal lost
+            if name == "refresh_token":
+                lost += 1
+                raise_lost[0] = lost == 1
+
+        raise_lost = [False]
+        plane.after = lose
+        send = plane.send
+
+        async def lossy(request: Any) -> Any:
+            answer = await send(request)
+            if raise_lost[0]:
+                raise_lost[0] = False
+                return RequestFailed("protocol", "closed", True, plane.clock.now)
+            return answer
+
+        plane.send = lossy  # type: ignore[method-assign]
+        with pytest.raises(ReauthRequired):
+            await session.headers()
+    assert plane.asked["refresh_token"] == 2
+
+
+@pytest.mark.req("REF-13")
+@pytest.mark.parametrize("how", ["scope", "asyncio"])
+async def test_a_cancelled_waiter_loses_nothing(how: str, anyio_backend: str) -> None:
+    if how == "asyncio" and anyio_backend != "asyncio":
+        pytest.skip("asyncio's own cancel is asyncio's")
+    plane = Plane(access_ttl=100.0)
+    async with plane.session() as session:
+        await session.login()
+        plane.clock.now += 200
+        asked, go_on = anyio.Event(), anyio.Event()
+
+        async def hold(name: str) -> None:
+            if name == "refresh_token":
+                asked.set()
+                await go_on.wait()
+
+        plane.after = hold
+        if how == "scope":
+            async with anyio.create_task_group() as group:
+                group.start_soon(session.headers)
+                await asked.wait()
+                group.cancel_scope.cancel()
+        else:
+            task = asyncio.ensure_future(session.headers())
+            await asked.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        go_on.set()
+        assert await session.headers()
+    assert plane.asked["refresh_token"] == 1
+
+
+@pytest.mark.req("SEC-09", "REF-15")
+async def test_a_store_that_fails_costs_a_warning_and_not_the_session() -> None:
+    plane = Plane(access_ttl=100.0)
+    store, person = SpyStore(), Person(plane.plane)
+    async with plane.session(store=store, presenter=person) as session:
+        await session.login()
+        store.broken = StoreError("the disk is full; make room", reason="full")
+        for _ in range(3):
+            plane.clock.now += 150
+            assert await session.headers()
+    assert person.saw(Warned) == 1
+
+
+async def test_a_stored_login_is_used_by_the_next_session_without_any_question() -> None:
+    plane = Plane(access_ttl=100.0)
+    store = MemoryStore()
+    async with plane.session(store=store) as session:
+        token = await session.login()
+    person = Person(plane.plane)
+    async with plane.session(store=store, presenter=person) as session:
+        assert await session.token() == token
+        plane.clock.now += 200
+        assert await session.headers()
+    assert plane.asked["refresh_token"] == 1
+    assert person.saw(Refreshed) == 1
+    assert person.saw(CodeNeeded) == person.saw(LoggedIn) == 0
+
+
+async def test_a_stored_login_works_while_discovery_is_out_of_reach() -> None:
+    plane = Plane()
+    store = MemoryStore()
+    async with plane.session(store=store) as session:
+        token = await session.login()
+
+    async def fail(name: str) -> RequestFailed | None:
+        return plane.down() if name.startswith("/") else None
+
+    plane.before = fail
+    async with plane.session(store=store) as session:
+        assert await session.token() == token
+
+
+async def test_two_accounts_at_one_endpoint_live_side_by_side() -> None:
+    plane = Plane()
+    store = MemoryStore()
+    async with (
+        plane.session(store=store, account="work") as work,
+        plane.session(store=store, account="home") as home,
+    ):
+        first, second = await work.login(), await home.login()
+        assert await work.token() == first != second == await home.token()
+
+
+# When a server refuses a token.
+
+
+@pytest.mark.req("BRR-07")
+async def test_a_401_costs_one_refresh_and_one_more_try() -> None:
+    plane = Plane(faults={"always-401"})
+    async with plane.session() as session:
+        await session.login()
+        before = plane.asked[PROJECTS]
+        with pytest.raises(FlowError) as refused:
+            await session.call(PROJECTS, {})
+    assert refused.value.reason == "unauthenticated"
+    assert plane.asked[PROJECTS] - before == 2
+    assert plane.asked["refresh_token"] == 1
+
+
+@pytest.mark.req("BRR-08")
+async def test_a_rejection_of_an_older_token_does_not_touch_the_present_one() -> None:
+    plane = Plane(access_ttl=100.0)
+    async with plane.session() as session:
+        old = await session.login()
+        assert old is not None
+        plane.clock.now += 200
+        new = await session.token()
+        session.reject(old.access_token)
+        assert await session.token() == new
+        assert new is not None
+        session.reject(new.access_token)
+        assert await session.token() != new
+    assert plane.asked["refresh_token"] == 2
+
+
+@pytest.mark.req("BRR-07")
+async def test_twenty_calls_that_meet_a_401_share_one_refresh() -> None:
+    plane = Plane(access_ttl=1000.0)
+    async with plane.session() as session:
+        token = await session.login()
+        assert token is not None
+        plane.plane.revoke_access(token.access_token) if hasattr(
+            plane.plane, "revoke_access"
+        ) else session.reject(token.access_token)
+        outcomes = await all_at_once(20, lambda: session.call(PROJECTS, {}))
+    assert plane.asked["refresh_token"] == 1
+    assert all("projects" in outcome for outcome in outcomes)
+
+
+# Logging out.
+
+
+@pytest.mark.req("REV-04", "REV-05", "REV-06")
+async def test_logging_out_revokes_and_ends_every_session_of_the_identity() -> None:
+    plane = Plane()
+    store = MemoryStore()
+    async with plane.session(store=store) as one, plane.session(store=store) as other:
+        await one.login()
+        await other.headers()
+        outcome = await one.logout()
+        assert outcome.local_deleted
+        assert outcome.remote_revoked is True
+        for session in (one, other):
+            with pytest.raises(ReauthRequired):
+                await session.headers()
+        again = await one.logout()
+        assert not again.local_deleted
+        assert again.remote_revoked is None
+
+
+@pytest.mark.req("REV-03", "REV-06")
+@pytest.mark.parametrize(("faults", "revoked"), [({"revoke-503"}, False), (set(), None)])
+async def test_logging_out_works_whatever_the_server_does(
+    faults: set[str], revoked: bool | None
+) -> None:
+    plane = Plane(faults=faults)
+    async with plane.session() as session:
+        await session.login()
+        if revoked is None:
+
+            async def fail(name: str) -> RequestFailed | None:
+                return plane.down()
+
+            plane.before = fail
+        outcome = await session.logout()
+    assert outcome.local_deleted
+    assert outcome.remote_revoked is revoked
+
+
+async def test_a_refresh_in_flight_does_not_bring_back_a_login_that_has_ended() -> None:
+    plane = Plane(access_ttl=100.0)
+    store = SpyStore()
+    async with plane.session(store=store) as session:
+        await session.login()
+        plane.clock.now += 200
+        asked, go_on = anyio.Event(), anyio.Event()
+
+        async def hold(name: str) -> None:
+            if name == "refresh_token":
+                asked.set()
+                await go_on.wait()
+
+        plane.after = hold
+        outcomes: list[Any] = []
+
+        async def use() -> None:
+            try:
+                outcomes.append(await session.headers())
+            except ReauthRequired as error:
+                outcomes.append(error)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(use)
+            await asked.wait()
+            await session.logout()
+            go_on.set()
+        assert [type(outcome) for outcome in outcomes] == [ReauthRequired]
+        assert await store.load((await session._set_up()).vault.key) is None
+
+
+async def test_the_endpoint_of_another_server_never_sees_the_refresh_token() -> None:
+    """REF-16: what is recorded with a login says where its refresh token goes."""
+    plane = Plane(access_ttl=100.0)
+    store = MemoryStore()
+    async with plane.session(store=store) as session:
+        await session.login()
+        key = (await session._set_up()).vault.key
+        record = await store.load(key)
+        assert record is not None
+        assert record.token_endpoint.startswith(ENDPOINT)
+        elsewhere = evolve(record, token_endpoint="http://localhost:8080/oauth2/elsewhere")
+        await store.save(key, elsewhere)
+        plane.clock.now += 200
+    async with plane.session(store=store) as session:
+        with pytest.raises(FlowError):
+            await session.headers()
+    assert await store.load(key) == elsewhere

@@ -1,0 +1,152 @@
+"""Blocking calls on daemon threads: results, deadlines, cancellation, and a process that exits."""
+
+import subprocess
+import sys
+import threading
+
+import anyio
+import pytest
+
+from flyteauth._io.threads import DaemonCall, run_in_daemon
+
+pytestmark = pytest.mark.anyio
+
+BOUND = 20.0
+
+
+@pytest.fixture
+def stuck():
+    """A call that hangs until the test is over."""
+    released = threading.Event()
+    yield released.wait
+    released.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("flyteauth"):
+            thread.join(BOUND)
+
+
+async def test_the_value_comes_back_from_a_daemon_thread():
+    def where(prefix: str) -> tuple[str, bool]:
+        return prefix + threading.current_thread().name, threading.current_thread().daemon
+
+    assert await run_in_daemon(where, "> ", deadline=BOUND) == ("> flyteauth where", True)
+    assert await run_in_daemon(lambda: None, deadline=BOUND) is None
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("locked"), KeyError("x"), SystemExit(3), TimeoutError("own")]
+)
+async def test_whatever_the_call_raises_the_caller_gets(error):
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        await run_in_daemon(fail, deadline=BOUND)
+    assert caught.value is error
+
+
+async def test_a_call_that_hangs_has_a_deadline(stuck):
+    with pytest.raises(TimeoutError, match="no answer within 0.01 s"):
+        await run_in_daemon(stuck, deadline=0.01)
+
+
+async def test_a_deadline_of_zero_takes_what_is_there(stuck):
+    with pytest.raises(TimeoutError):
+        await run_in_daemon(stuck, deadline=0)
+
+
+@pytest.mark.req("CBK-16")
+async def test_a_cancelled_caller_does_not_wait_for_the_call(stuck):
+    with anyio.fail_after(BOUND), anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(lambda: run_in_daemon(stuck, deadline=BOUND))
+            await anyio.wait_all_tasks_blocked()
+            scope.cancel()
+    assert scope.cancelled_caught
+
+
+async def test_who_is_cancelled_before_calls_nothing():
+    called: list[int] = []
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await run_in_daemon(called.append, 1, deadline=BOUND)
+    assert scope.cancelled_caught
+    assert not called
+
+
+async def test_the_loop_goes_on_meanwhile(stuck):
+    beats = 0
+    with pytest.raises(TimeoutError):
+        async with anyio.create_task_group() as tasks:
+
+            async def beat() -> None:
+                nonlocal beats
+                while True:
+                    beats += 1
+                    await anyio.lowlevel.checkpoint()
+
+            tasks.start_soon(beat)
+            try:
+                await run_in_daemon(stuck, deadline=0.05)
+            except TimeoutError:
+                tasks.cancel_scope.cancel()
+                raise
+    assert beats > 10
+
+
+async def test_several_tasks_wait_for_one_call():
+    release = threading.Event()
+    call = DaemonCall(lambda: release.wait(BOUND))
+    answers: list[bool] = []
+
+    async def wait() -> None:
+        answers.append(await call.result(BOUND))
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        release.set()
+    assert answers == [True, True, True]
+
+
+EXITS = """
+import sys, threading, anyio
+from flyteauth._io.threads import run_in_daemon
+
+async def main():
+    if sys.argv[2] == "deadline":
+        try:
+            await run_in_daemon(threading.Event().wait, deadline=0.01)
+        except TimeoutError:
+            print("timed out")
+    else:
+        with anyio.move_on_after(0.01):
+            await run_in_daemon(threading.Event().wait, deadline=60)
+        print("cancelled")
+
+anyio.run(main, backend=sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize(("how", "said"), [("deadline", "timed out"), ("cancel", "cancelled")])
+def test_a_stuck_thread_does_not_keep_the_process(backend, how, said):
+    command = [sys.executable, "-W", "error", "-c", EXITS, backend, how]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=BOUND)
+    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, said, "")
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_an_outcome_after_the_end_of_the_loop_is_dropped_quietly(backend):
+    release = threading.Event()
+
+    async def main() -> None:
+        with pytest.raises(TimeoutError):
+            await run_in_daemon(release.wait, deadline=0.01)
+
+    anyio.run(main, backend=backend)
+    (thread,) = (one for one in threading.enumerate() if one.name == "flyteauth wait")
+    release.set()
+    thread.join(BOUND)
+    assert not thread.is_alive()

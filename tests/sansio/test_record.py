@@ -1,0 +1,100 @@
+"""What a store keeps of a login."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, strategies as st
+
+from flyteauth._sansio.errors import StoreError
+from flyteauth._sansio.record import VERSION, Record, load_record
+from flyteauth._sansio.tokens import Token
+
+from . import strategies
+
+RECORD = Record(
+    token=Token("canary", 100.0, 3700.5, "canary", "canary", ("all", "offline")),
+    token_endpoint="https://as.example/token",
+    client_id="flytectl",
+    issuer="https://as.example",
+    revocation_endpoint="https://as.example/revoke",
+    subject="alice \x1b",
+)
+SAVED = json.loads(RECORD.dump())
+
+
+def test_a_record_survives_being_stored() -> None:
+    assert load_record(RECORD.dump()) == RECORD
+    least = Record(Token("a", 0.0), "https://as/t", "cli")
+    assert load_record(least.dump()) == least
+
+
+@pytest.mark.req("CLK-03")
+def test_times_are_stored_as_absolute_times() -> None:
+    assert SAVED["token"]["obtained_at"] == 100.0
+    assert SAVED["token"]["expires_at"] == 3700.5
+
+
+@pytest.mark.req("SEC-01")
+def test_a_record_does_not_show_its_secrets() -> None:
+    assert "canary" not in repr(RECORD)
+
+
+@pytest.mark.req("SEC-09", "SEC-02")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[]",
+        "null",
+        "5",
+        '"canary"',
+        RECORD.dump()[:-1],
+        "[" * 100_000,
+        json.dumps({**SAVED, "version": VERSION + 1}),
+        json.dumps({**SAVED, "version": None}),
+        json.dumps({name: value for name, value in SAVED.items() if name != "version"}),
+        json.dumps({name: value for name, value in SAVED.items() if name != "client_id"}),
+        json.dumps({**SAVED, "state": "Token"}),
+        json.dumps({**SAVED, "unknown": 1}),
+        json.dumps({**SAVED, "client_id": 5}),
+        json.dumps({**SAVED, "token": None}),
+        json.dumps({**SAVED, "token": {**SAVED["token"], "scopes": [1]}}),
+        json.dumps({**SAVED, "token": {**SAVED["token"], "scopes": "all"}}),
+        json.dumps({**SAVED, "token": {**SAVED["token"], "obtained_at": "soon"}}),
+        json.dumps({**SAVED, "token": {**SAVED["token"], "obtained_at": True}}),
+        json.dumps({**SAVED, "token": {**SAVED["token"], "obtained_at": 10**400}}),
+        json.dumps({**SAVED, "token": {**SAVED["token"], "obtained_at": None}}),
+    ],
+)
+def test_a_damaged_record_is_called_damaged_and_not_shown(text: str) -> None:
+    with pytest.raises(StoreError, match="log in again") as raised:
+        load_record(text)
+    assert raised.value.reason == "corrupt"
+    assert "canary" not in str(raised.value)
+
+
+@pytest.mark.req("CLK-03")
+@pytest.mark.parametrize("time", ["NaN", "Infinity", "-Infinity", "1e400"])
+def test_a_stored_time_is_a_finite_number(time: str) -> None:
+    text = RECORD.dump().replace("3700.5", time)
+    assert text != RECORD.dump()
+    with pytest.raises(StoreError):
+        load_record(text)
+
+
+def test_a_whole_number_is_a_time_as_well() -> None:
+    assert load_record(RECORD.dump().replace("100.0", "100")) == RECORD
+
+
+@pytest.mark.req("SEC-09")
+@given(strategies.bodies(SAVED, SAVED["token"]) | st.binary())
+def test_any_bytes_are_a_record_or_damaged(body: bytes) -> None:
+    text = body.decode("utf-8", "replace")
+    try:
+        record = load_record(text)
+    except StoreError:
+        return
+    assert load_record(record.dump()) == record

@@ -1,0 +1,336 @@
+"""What an incoming loopback request means: the CBK table, and no bytes that break it."""
+
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from hypothesis import given, strategies as st
+
+from flyteauth._sansio.errors import InvalidResponse
+from flyteauth._sansio.redirect import (
+    TARGET_MAX,
+    IncomingRequest,
+    Reply,
+    Settle,
+    judge,
+    parse_redirect,
+    same,
+)
+
+URI = "http://localhost:53593/callback"
+STATE = "S-_é"
+HOST = ("Host", "localhost:53593")
+GOOD = "/callback?" + urlencode({"code": "A", "state": STATE})
+
+
+def get(target: str | bytes = GOOD, *headers: tuple[str, str], method: str = "GET") -> Any:
+    return judge(IncomingRequest(method, target, (HOST, *headers)), URI, STATE)
+
+
+@pytest.mark.req("CBK-02", "CBK-08")
+def test_the_right_request_settles_with_the_full_redirect_uri():
+    assert get() == Settle("http://localhost:53593" + GOOD)
+    assert get(GOOD.encode()) == Settle("http://localhost:53593" + GOOD)
+
+
+def test_bytes_as_a_parser_gives_them_are_welcome():
+    request = IncomingRequest(b"GET", GOOD.encode(), [(b"host", b"localhost:53593")])
+    assert isinstance(judge(request, URI, STATE), Settle)
+
+
+def test_no_repr_shows_code_state_or_cookies():
+    request = IncomingRequest("GET", "/callback?code=canary", (("cookie", "canary"),))
+    assert "canary" not in repr(request)
+    assert "canary" not in repr(Settle("http://localhost/?code=canary"))
+
+
+@pytest.mark.req("CBK-03")
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "PUT", "POST", "PRI", "get", "", "CONNECT"])
+def test_only_get_is_served(method):
+    assert get(method=method) == Reply(405, "method", (("allow", "GET"),))
+
+
+@pytest.mark.req("CBK-04")
+@pytest.mark.parametrize(
+    "host", ["localhost:53593", "LOCALHOST:53593", "127.0.0.1:53593", "[::1]:53593", " [::1]:53593"]
+)
+def test_all_loopback_names_on_the_port_are_one(host):
+    assert isinstance(judge(IncomingRequest("GET", GOOD, [("host", host)]), URI, STATE), Settle)
+
+
+@pytest.mark.req("CBK-04")
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example:53593",
+        "localhost",
+        "localhost:53594",
+        "localhost:",
+        "127.0.0.2:53593",
+        "[::1%lo]:53593",
+        "user@localhost:53593",
+        "localhost.:53593",
+        "localhost:53593.evil.example",
+        "ü",
+        "",
+    ],
+)
+def test_a_foreign_host_is_refused(host):
+    request = IncomingRequest("GET", GOOD, [("host", host)])
+    assert judge(request, URI, STATE) == Reply(421, "host")
+
+
+@pytest.mark.req("CBK-04")
+def test_a_missing_or_repeated_host_is_refused():
+    assert judge(IncomingRequest("GET", GOOD), URI, STATE) == Reply(400, "host")
+    assert get(GOOD, HOST) == Reply(400, "host")
+
+
+@pytest.mark.req("CBK-04")
+@pytest.mark.parametrize(
+    ("prefix", "expected"),
+    [
+        ("http://localhost:53593", Settle),
+        ("HTTP://127.0.0.1:53593", Settle),
+        ("http://evil.example", Reply),
+        ("http://user@localhost:53593", Reply),
+        ("https://localhost:53593", Reply),
+    ],
+)
+def test_the_authority_of_an_absolute_target_replaces_the_host(prefix, expected):
+    request = IncomingRequest("GET", prefix + GOOD, [("host", "ignored.example")])
+    if prefix.startswith("https"):
+        request = IncomingRequest("GET", prefix + GOOD, [HOST])
+    assert isinstance(judge(request, URI, STATE), expected)
+
+
+@pytest.mark.req("CBK-04")
+@pytest.mark.parametrize(
+    ("uri", "host", "status"),
+    [
+        ("http://127.0.0.1:80/cb", "127.0.0.1", None),
+        ("http://127.0.0.1:80/cb", "localhost:80", None),
+        ("http://127.0.0.1/cb", "127.0.0.1", None),
+        ("http://127.0.0.1/cb", "127.0.0.1:53593", 421),
+        ("http://[::1]:5000/cb", "[::1]:5000", None),
+        ("http://[::1]/cb", "[::1]", None),
+    ],
+)
+def test_the_default_port_may_be_left_out(uri, host, status):
+    verdict = judge(IncomingRequest("GET", "/cb?state=s", [("host", host)]), uri, "s")
+    assert (verdict.status if isinstance(verdict, Reply) else None) == status
+
+
+@pytest.mark.req("CBK-02")
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/favicon.ico",
+        "/callback/",
+        "//callback",
+        "/CALLBACK",
+        "/%63allback",
+        "/callback;x",
+        "/./callback",
+        "/",
+        "*",
+        "",
+        "callback",
+    ],
+)
+def test_only_the_exact_path_is_served(target):
+    assert get(f"{target}?{GOOD.partition('?')[2]}") == Reply(404, "path")
+
+
+@pytest.mark.req("CBK-02")
+def test_an_empty_path_is_the_root():
+    request = IncomingRequest("GET", "/?state=s", [("host", "localhost:1")])
+    assert judge(request, "http://localhost:1", "s") == Settle("http://localhost:1?state=s")
+    absolute = IncomingRequest("GET", "http://localhost:1?state=s")
+    assert judge(absolute, "http://localhost:1/", "s") == Settle("http://localhost:1/?state=s")
+
+
+@pytest.mark.req("CBK-14")
+def test_another_servers_redirect_path_is_not_ours():
+    assert get(GOOD.replace("/callback", "/callback-b")) == Reply(404, "path")
+
+
+@pytest.mark.req("CBK-05")
+@pytest.mark.parametrize(
+    ("header", "reply"),
+    [
+        (("Sec-Purpose", "prefetch"), Reply(503, "prefetch", (("cache-control", "no-store"),))),
+        (
+            ("Sec-Purpose", "prefetch;prerender"),
+            Reply(503, "prefetch", (("cache-control", "no-store"),)),
+        ),
+        (("Purpose", "Prefetch"), Reply(503, "prefetch", (("cache-control", "no-store"),))),
+        (("Sec-Fetch-Mode", "no-cors"), Reply(403, "subresource")),
+    ],
+)
+def test_speculative_and_subresource_loads_consume_nothing(header, reply):
+    assert get(GOOD, header) == reply
+
+
+@pytest.mark.req("CBK-05")
+def test_a_navigation_is_welcome():
+    assert isinstance(get(GOOD, ("Sec-Fetch-Mode", "navigate")), Settle)
+
+
+@pytest.mark.req("CBK-18")
+def test_long_targets_are_taken_up_to_a_limit():
+    assert isinstance(get(GOOD + "&x=" + "y" * 16 * 1024), Settle)
+    assert isinstance(get(GOOD.ljust(TARGET_MAX, "y")), Reply)  # that changes the state
+    assert get(GOOD + "&x=" + "y" * TARGET_MAX) == Reply(414, "too_long")
+
+
+@pytest.mark.req("CBK-18")
+@pytest.mark.parametrize("tail", ["#x", " ", "\0", "é", "\x7f"])
+def test_a_target_that_is_no_target_is_refused(tail):
+    assert get(GOOD + tail) == Reply(400, "malformed")
+
+
+@pytest.mark.req("CBK-07", "CBK-09", "RND-04")
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "code=A",
+        "code=A&state=",
+        "code=A&state=evil",
+        "code=A&state=%C3%A9",
+        "code=A&state=%ff",
+        "state=S-_%C3%A9&state=S-_%C3%A9",
+        "state=S-_%C3%A9&state=evil",
+        "state=evil&st%61te=S-_%C3%A9",
+        "STATE=S-_%C3%A9",
+        "state=s-_%C3%A9",
+        "state=S-_%C3%A9%00",
+    ],
+)
+def test_without_exactly_the_right_state_the_login_goes_on_waiting(query):
+    verdict = get(f"/callback?{query}")
+    assert (verdict.status, verdict.reason) == (400, "state")
+
+
+@pytest.mark.req("CBK-09")
+def test_an_error_without_state_is_a_hint_and_no_more():
+    assert get("/callback?error=x%1b[2J%ff").error == "x\\x1b[2J�"
+    assert get("/callback?error=x&state=evil").error == ""
+    assert get("/callback?code=x").error == ""
+
+
+@pytest.mark.req("CBK-09")
+def test_no_state_to_wait_for_settles_never():
+    for query in ("state=", "state=x", "code=A"):
+        request = IncomingRequest("GET", f"/callback?{query}", [HOST])
+        assert isinstance(judge(request, URI, ""), Reply)
+
+
+@pytest.mark.req("CBK-07", "CBK-08", "CBK-10", "CBK-11", "CBK-20")
+@pytest.mark.parametrize(
+    "query",
+    [
+        "code=A&code=B",
+        "error=access_denied",
+        "code=A&error=x",
+        "access_token=t",
+        "code=%ff",
+        "code=",
+        "iss=https://evil",
+        "next=https://evil",
+        "session_state=x",
+        "state=",
+        "",
+    ],
+)
+def test_whatever_carries_the_state_is_the_flows_to_judge(query):
+    target = f"/callback?{query}&{urlencode({'state': STATE})}"
+    assert get(target) == Settle("http://localhost:53593" + target)
+
+
+@pytest.mark.req("CBK-06")
+def test_the_query_is_form_encoded_utf_8():
+    uri = f"{URI}?code=a%2Bb+c&state=%C3%A9&error_description=%ff%1b[31m&iss=https%3A%2F%2Fas"
+    assert parse_redirect(uri) == {
+        "code": "a+b c",
+        "state": "é",
+        "error_description": "�\x1b[31m",
+        "iss": "https://as",
+    }
+
+
+@pytest.mark.req("CBK-06")
+@pytest.mark.parametrize("name", ["code", "state"])
+def test_a_secret_that_is_not_text_is_refused(name):
+    with pytest.raises(InvalidResponse, match="log in again") as caught:
+        parse_redirect(f"{URI}?{name}=%ff")
+    assert caught.value.reason == "undecodable"
+
+
+@pytest.mark.req("CBK-08")
+def test_unknown_parameters_are_ignored_and_empty_ones_absent():
+    assert parse_redirect(f"{URI}?code=&x=1&x=2&%ff=1&=&&&state&error=") == {}
+    assert parse_redirect(f"{URI}?code=&code=A#code=B&_=_") == {"code": "A"}
+    assert parse_redirect(URI) == {}
+
+
+@pytest.mark.req("CBK-07")
+@pytest.mark.parametrize(
+    "name",
+    "code state iss error error_description error_uri access_token id_token token_type "
+    "expires_in".split(),
+)
+def test_a_repeated_known_parameter_is_refused(name):
+    with pytest.raises(InvalidResponse, match=f"'{name}'") as caught:
+        parse_redirect(f"{URI}?{name}=a&x=y&{name}=a")
+    assert caught.value.reason == "duplicate"
+    with pytest.raises(InvalidResponse):
+        parse_redirect(f"{URI}?{name}=a&%{ord(name[0]):x}{name[1:]}=b")
+
+
+@pytest.mark.req("RND-04")
+def test_secrets_of_any_kind_compare():
+    assert same("é", "é")
+    assert same("é".encode(), "é")
+    assert not same("e", "é")
+    assert not same("\ud800", "x")
+    assert same("\ud800", "\ud800")
+
+
+@pytest.mark.req("CBK-18", "ERR-07")
+@given(
+    uri=st.text() | st.text(alphabet="code=&state%+?#f1é\ud800").map(lambda tail: f"{URI}?{tail}")
+)
+def test_any_text_is_parameters_or_an_invalid_response(uri):
+    try:
+        parameters = parse_redirect(uri)
+    except InvalidResponse as error:
+        assert error.reason in {"duplicate", "undecodable"}
+    else:
+        assert all(parameters.values())
+
+
+@pytest.mark.req("CBK-18", "ERR-07")
+@given(
+    method=st.just("GET") | st.binary(),
+    target=st.binary() | st.binary().map(lambda tail: b"/callback?" + tail),
+    headers=st.lists(
+        st.just(HOST)
+        | st.tuples(st.sampled_from(["host", "purpose", "sec-fetch-mode"]), st.text())
+        | st.tuples(st.binary(), st.binary())
+    ),
+)
+def test_any_bytes_get_a_reply(method, target, headers):
+    verdict = judge(IncomingRequest(method, target, headers), URI, "unguessable")
+    assert isinstance(verdict, Reply)
+    assert 400 <= verdict.status < 600
+
+
+@given(state=st.text(min_size=1), other=st.text(min_size=1))
+def test_a_state_settles_itself_and_nothing_else(state, other):
+    target = "/callback?" + urlencode({"state": other}, errors="surrogatepass")
+    if len(target) > TARGET_MAX:
+        return
+    verdict = judge(IncomingRequest("GET", target, [HOST]), URI, state)
+    assert isinstance(verdict, Settle) == (state == other)

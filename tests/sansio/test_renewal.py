@@ -1,0 +1,124 @@
+"""When a token is used, refreshed or given up."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, strategies as st
+
+from flyteauth._sansio.renewal import (
+    JITTER,
+    LEEWAY,
+    Authorize,
+    Plan,
+    Refresh,
+    Use,
+    UseAndRefresh,
+    ageing,
+    plan,
+)
+from flyteauth._sansio.tokens import Token
+
+from . import strategies
+
+
+def token(lifetime: float | None = 3600.0, *, refresh: bool = True, obtained: float = 0.0) -> Token:
+    expires_at = None if lifetime is None else obtained + lifetime
+    return Token("a", obtained, expires_at, "r" if refresh else None)
+
+
+# A lifetime of 3600 s has a leeway of 60 s; one of 100 s of 20 s.
+@pytest.mark.req("CLK-04")
+@pytest.mark.parametrize(
+    ("held", "at", "planned"),
+    [
+        (token(), 0.0, Use(3540.0)),
+        (token(), 3539.875, Use(3540.0)),
+        (token(), 3540.0, UseAndRefresh()),
+        (token(), 3599.875, UseAndRefresh()),
+        (token(), 3600.0, Refresh()),
+        (token(100.0), 79.875, Use(80.0)),
+        (token(100.0), 80.0, UseAndRefresh()),
+        (token(5.0), 0.0, Use(4.0)),
+        (token(refresh=False), 3539.0, Use(3540.0)),
+        (token(refresh=False), 3540.0, Use(3600.0)),
+        (token(refresh=False), 3600.0, Authorize()),
+        (token(None), 1e9, Use(None)),
+        (None, 0.0, Authorize()),
+    ],
+)
+def test_fresh_ageing_expired(held: Token | None, at: float, planned: Plan) -> None:
+    assert plan(held, None, at, 0.0) == planned
+
+
+@pytest.mark.parametrize(
+    ("held", "at", "planned"),
+    [
+        (None, 0.0, Refresh()),
+        (token(refresh=False), 3540.0, UseAndRefresh()),
+        (token(refresh=False), 3600.0, Refresh()),
+    ],
+)
+def test_a_grant_that_needs_no_person_stands_in_for_the_refresh_token(
+    held: Token | None, at: float, planned: Plan
+) -> None:
+    assert plan(held, None, at, 0.0, silent=True) == planned
+
+
+@pytest.mark.req("CLK-05", "BRR-08")
+def test_only_the_rejected_token_is_spent_early() -> None:
+    assert plan(token(), "a", 10.0, 0.0) == Refresh()
+    assert plan(token(None), "a", 10.0, 0.0) == Refresh()
+    assert plan(token(refresh=False), "a", 10.0, 0.0) == Authorize()
+    assert plan(token(), "older", 10.0, 0.0) == Use(3540.0)
+
+
+@pytest.mark.req("CLK-03")
+@pytest.mark.parametrize("lifetime", [3600.0, None])
+def test_a_token_from_the_future_is_spent(lifetime: float | None) -> None:
+    assert plan(token(lifetime, obtained=1060.0), None, 1000.0, 0.0) != Refresh()
+    assert plan(token(lifetime, obtained=1060.125), None, 1000.0, 0.0) == Refresh()
+
+
+@pytest.mark.req("CLK-06")
+def test_an_ageing_token_stays_in_use_while_it_is_refreshed() -> None:
+    assert plan(token(), None, 3570.0, 0.0) == UseAndRefresh()
+
+
+@pytest.mark.req("CLK-04")
+@pytest.mark.parametrize(("lifetime", "least"), [(3600.0, 3525.0), (100.0, 75.0), (5.0, 3.75)])
+def test_a_fleet_does_not_refresh_as_one(lifetime: float, least: float) -> None:
+    held = token(lifetime)
+    early, late = ageing(held, 1.0), ageing(held, 0.0)
+    assert early == pytest.approx(least)
+    assert late - early == pytest.approx((lifetime - late) * JITTER)
+
+
+@pytest.mark.req("CLK-04")
+@given(st.integers(1, 10**7), strategies.times, st.floats(0, 1))
+def test_every_token_is_used_before_it_is_refreshed(
+    lifetime: int, obtained: float, jitter: float
+) -> None:
+    held = token(float(lifetime), obtained=obtained)
+    begin = plan(held, None, obtained, jitter)
+    assert isinstance(begin, Use)
+    assert begin.until is not None
+    assert obtained + lifetime - LEEWAY * (1 + JITTER) - 1e-6 <= begin.until or lifetime < 300
+    assert obtained < begin.until < obtained + lifetime
+    assert plan(held, None, obtained + lifetime, jitter) == Refresh()
+
+
+@pytest.mark.req("CLK-02")
+@given(strategies.times, st.integers(-(10**9), 10**9), st.floats(0, 1))
+def test_a_clock_may_jump_anywhere(obtained: float, jump: int, jitter: float) -> None:
+    """Whatever the wall clock does, the answer is one of the four, and a wait is never long ago
+    or for ever.
+    """
+    planned = plan(token(obtained=obtained), None, obtained + jump, jitter)
+    match planned:
+        case Use(until):
+            assert until is not None
+            assert 0 < until - (obtained + jump) <= 3660.0
+        case UseAndRefresh() | Refresh():
+            pass
+        case _:
+            pytest.fail(f"{planned} gives up a login that can be refreshed")
