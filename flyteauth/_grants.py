@@ -8,15 +8,12 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 import anyio
-from attrs import frozen
+from attrs import evolve, frozen
 
 from ._io.browser import opening
-from ._io.clock import Clock
-from ._io.drive import Driver
 from ._io.loopback import listen
 from ._io.page import success
 from ._io.tasks import Work, start
-from ._io.transport import Transport
 from ._sansio.authorization_code import ENTROPY, AuthorizationCode, State as CodeState
 from ._sansio.client import Client
 from ._sansio.device_authorization import DeviceAuthorization, Polling, State as DeviceState
@@ -25,7 +22,8 @@ from ._sansio.exchanges import client_credentials
 from ._sansio.flow import Done, OpenBrowser, RedirectReceived, Retrying, ShowUserCode
 from ._sansio.record import Record
 from ._sansio.tokens import Token
-from .events import AuthEvent, BrowserNeeded, CodeNeeded
+from ._setup import Setup
+from .events import BrowserNeeded, CodeNeeded
 
 T = TypeVar("T")
 
@@ -43,51 +41,49 @@ class Grants:
     work that goes on when its caller is cancelled, because its reply must not be lost.
     """
 
-    transport: Transport
-    clock: Clock
-    notify: Callable[[AuthEvent], Awaitable[None]]
+    setup: Setup
     keep: Callable[[Client, Token], Awaitable[Record]]
     track: Callable[[Work[Any]], None]
-    verified: bool
-    login_timeout: float
 
     async def in_browser(
-        self, client: Client, scopes: tuple[str, ...], redirect_uri: str, server: str
+        self, client: Client, scopes: tuple[str, ...], redirect_uri: str
     ) -> Record:
         """Authorization code with PKCE, by a browser on this machine (RFC 8252).
 
         The browser gets its page when the code is redeemed, or with the reason why it was not.
         """
-        flow = AuthorizationCode(client, scopes, self.verified)
+        flow = AuthorizationCode(client, scopes, self.setup.verified)
+        timeout = self.setup.settings.login_timeout
         ignored = False
-        with anyio.move_on_after(self.login_timeout):
+        with anyio.move_on_after(timeout):
             async with listen(redirect_uri) as loopback:
                 state = flow.start(os.urandom(ENTROPY), loopback.redirect_uri)
                 effect = flow.effect(state)
                 assert isinstance(effect, OpenBrowser)
-                await self.notify(BrowserNeeded(effect.authorization_uri))
+                await self.setup.notify(BrowserNeeded(effect.authorization_uri))
                 async with opening(effect.authorization_uri):
                     try:
                         uri = await loopback.receive(effect.state)
                     finally:
                         ignored = loopback.ignored is not None
-                after = flow.advance(state, RedirectReceived(uri, self.clock.time()))
+                after = flow.advance(state, RedirectReceived(uri, self.setup.clock.time()))
                 record = await self._to_the_end(partial(self._redeem, flow, after, client))
-                await loopback.answer(success(server, record.subject))
+                await loopback.answer(success(self.setup.server, record.subject))
                 return record
         hint = " (an answer to another login was ignored)" if ignored else ""
         raise Expired(
-            f"nobody logged in within {self.login_timeout:.0f} s{hint}; log in again, or use "
+            f"nobody logged in within {timeout:.0f} s{hint}; log in again, or use "
             "authType DeviceFlow on a machine without a browser",
             reason="login_timeout",
         )
 
     async def on_device(self, client: Client, scopes: tuple[str, ...]) -> Record:
         """Device authorization (RFC 8628): a person approves a code on any device."""
-        flow = DeviceAuthorization(client, scopes, self.verified)
-        driver = Driver(self.transport, self.clock, show_user_code=self._show_user_code)
+        flow = DeviceAuthorization(client, scopes, self.setup.verified)
+        timeout = self.setup.settings.login_timeout
+        driver = evolve(self.setup.driver, show_user_code=self._show_user_code)
         state: DeviceState | Done[Record] = flow.start()
-        with anyio.move_on_after(self.login_timeout):
+        with anyio.move_on_after(timeout):
             while not isinstance(state, Done):
                 if isinstance(state, Polling):
                     state = await self._to_the_end(partial(self._poll, flow, state, client))
@@ -97,25 +93,25 @@ class Grants:
                     state = after
             return state.value
         raise Expired(
-            f"nobody approved the login within {self.login_timeout:.0f} s; log in again",
+            f"nobody approved the login within {timeout:.0f} s; log in again",
             reason="login_timeout",
         )
 
     async def to_service(self, client: Client, scopes: tuple[str, ...]) -> Record:
         """Client credentials (RFC 6749 §4.4)."""
         flow = Retrying(client_credentials(client, scopes))
-        token = await Driver(self.transport, self.clock).run(flow, flow.start(random_bits()))
+        token = await self.setup.driver.run(flow, flow.start(random_bits()))
         return await self.keep(client, token)
 
     async def _redeem(
         self, flow: AuthorizationCode, state: CodeState | Done[Token], client: Client
     ) -> Record:
-        return await self.keep(client, await Driver(self.transport, self.clock).run(flow, state))
+        return await self.keep(client, await self.setup.driver.run(flow, state))
 
     async def _poll(
         self, flow: DeviceAuthorization, state: Polling, client: Client
     ) -> DeviceState | Done[Record]:
-        after = await Driver(self.transport, self.clock).step(flow, state)
+        after = await self.setup.driver.step(flow, state)
         return Done(await self.keep(client, after.value)) if isinstance(after, Done) else after
 
     async def _to_the_end(self, function: Callable[[], Awaitable[T]]) -> T:
@@ -135,7 +131,7 @@ class Grants:
         return await work.wait()
 
     async def _show_user_code(self, effect: ShowUserCode) -> None:
-        await self.notify(
+        await self.setup.notify(
             CodeNeeded(
                 effect.user_code,
                 effect.verification_uri,

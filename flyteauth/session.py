@@ -21,7 +21,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self
 
 import anyio
 import anyio.to_thread
@@ -29,29 +29,27 @@ from attrs import evolve, frozen
 
 from ._grants import Grants, random_bits
 from ._io.clock import Clock, SystemClock
-from ._io.drive import Driver
 from ._io.flights import Flights, Rounds
 from ._io.presenter import Presenter, Terminal, person_present
 from ._io.store import Store
 from ._io.tasks import Abandoned, Work
-from ._io.transport import HttpxTransport, Transport
-from ._sansio.client import Authentication, AuthorizationServer, Client
+from ._io.transport import Transport
+from ._sansio.client import Client
 from ._sansio.connect import read_reply, unary_request
-from ._sansio.discovery import issuer_metadata
-from ._sansio.exchanges import Revocable, refresh, revoke
-from ._sansio.flow import RequestFailed, Retrying, failure, fraction
-from ._sansio.http import Object, is_secure, member
+from ._sansio.flow import RequestFailed, failure, fraction
+from ._sansio.http import Object, member
 from ._sansio.id_token import subject
 from ._sansio.record import Record
 from ._sansio.renewal import Authorize, Refresh, Use, UseAndRefresh, plan
 from ._sansio.tokens import Token
+from ._setup import Setup, assemble
 from ._target import Target, discover
+from ._upkeep import refresh_once, revoke_all
 from ._vault import Vault
 from .config import Settings, check_arguments, resolve
 from .errors import (
     ConfigError,
     Error,
-    FlowError,
     InteractionRequired,
     MissingMetadata,
     OAuth2Error,
@@ -62,7 +60,6 @@ from .events import AuthEvent, LoggedIn, LoggedOut, OnEvent, Refreshed, Warned
 
 RENEW_DEADLINE: Final = 150.0  # seconds for a refresh with all its retries
 CLOSE_DEADLINE: Final = 30.0  # seconds to wait, when a session ends, for a reply in flight
-REVOKE_DEADLINE: Final = 10.0
 WHOAMI_DEADLINE: Final = 3.0
 RETRY_AFTER: Final = 5.0  # seconds before an ageing token is tried to be refreshed once more
 
@@ -97,16 +94,6 @@ class _Held:
 
 _NOTHING: Final = _Held(None, MappingProxyType({}), -math.inf)
 _ANONYMOUS: Final = _Held(None, MappingProxyType({}), math.inf)
-
-
-@frozen
-class _Setup:
-    """What the configuration comes to; made at the first use."""
-
-    settings: Settings
-    transport: Transport
-    driver: Driver
-    vault: Vault
 
 
 class Session:
@@ -147,7 +134,7 @@ class Session:
         self._given_transport = transport
         self._given_store = store
         self._clock = clock or SystemClock()
-        self._ready: _Setup | None = None
+        self._ready: Setup | None = None
         self._target: Target | None = None
         self._held: _Held | None = None
         self._rejected: str | None = None
@@ -250,7 +237,7 @@ class Session:
         await vault.delete()
         for session in list(_LIVE):
             session._end_if(vault)  # noqa: SLF001
-        revoked = None if record is None else await self._revoke(record)
+        revoked = None if record is None else await revoke_all(await self._set_up(), record)
         outcome = LoggedOut(self._server, record is not None, revoked)
         await self._notify(outcome)
         return outcome
@@ -291,7 +278,7 @@ class Session:
             return held
         token = None if held.record is None else held.record.token
         at = self._clock.time()
-        silent = (await self._set_up()).settings.auth_type == "ClientSecret"
+        silent = (await self._set_up()).is_service
         match plan(token, self._rejected, at, self._jitter, silent=silent):
             case Use(until):
                 self._may_ask = None
@@ -352,14 +339,14 @@ class Session:
         target = await self._discovered()
         if target.server is None:
             return None
-        client = target.client(settings, await self._secret())
+        client = target.client(settings, await setup.secret())
         scopes = target.scopes(settings)
         await vault.probe()
-        grants = self._grants(setup)
+        grants = Grants(setup, self._keep, self._track)
         match settings.auth_type:
             case "Pkce":
                 redirect_uri = target.redirect_uri(settings)
-                record = await grants.in_browser(client, scopes, redirect_uri, self._server)
+                record = await grants.in_browser(client, scopes, redirect_uri)
             case "DeviceFlow":
                 record = await grants.on_device(client, scopes)
             case "ClientSecret":
@@ -390,7 +377,7 @@ class Session:
     async def _renew(self) -> Record:
         setup = await self._set_up()
         with anyio.move_on_after(RENEW_DEADLINE):
-            if setup.settings.auth_type != "ClientSecret":
+            if not setup.is_service:
                 return await self._refresh(setup)
             before = self._held
             record = await self._grant_to_service(setup)
@@ -402,7 +389,7 @@ class Session:
             reason="timeout",
         )
 
-    async def _grant_to_service(self, setup: _Setup) -> Record:
+    async def _grant_to_service(self, setup: Setup) -> Record:
         """A token by the client's own secret, which is read anew each time; if the server does
         not know it any more, and it has changed meanwhile, once again.
         """
@@ -412,17 +399,17 @@ class Session:
                 f"{self._server} has no authorization server any more; start again"
             )
         scopes = target.scopes(setup.settings)
-        client = target.client(setup.settings, await self._secret())
-        grants = self._grants(setup)
+        client = target.client(setup.settings, await setup.secret())
+        grants = Grants(setup, self._keep, self._track)
         try:
             return await grants.to_service(client, scopes)
         except OAuth2Error as error:
-            secret = await self._secret()
+            secret = await setup.secret()
             if error.error != "invalid_client" or secret == client.client_secret:
                 raise
             return await grants.to_service(evolve(client, client_secret=secret), scopes)
 
-    async def _refresh(self, setup: _Setup) -> Record:
+    async def _refresh(self, setup: Setup) -> Record:
         """The record that follows ours. Only invalid_grant, after a second look at the store,
         ends the login; everything else leaves all as it is.
         """
@@ -440,14 +427,14 @@ class Session:
                 self._hold(latest)  # another process was quicker
                 return latest
         try:
-            return await self._refresh_with(setup, latest)
+            return await self._refresh_once(setup, latest)
         except OAuth2Error as error:
             if error.error != "invalid_grant":
                 raise
         stored = await vault.load()
         if stored is not None and stored.token.refresh_token != latest.token.refresh_token:
             try:
-                return await self._refresh_with(setup, stored)
+                return await self._refresh_once(setup, stored)
             except OAuth2Error as error:
                 if error.error != "invalid_grant":
                     raise
@@ -457,19 +444,10 @@ class Session:
         self._end_if(vault)
         raise self._reauth_required()
 
-    async def _refresh_with(self, setup: _Setup, record: Record) -> Record:
-        """One refresh, to where the login came from and nowhere else (RFC 6749 §10.4)."""
-        vault = setup.vault
-        epoch = vault.epoch
-        flow = Retrying(refresh(await self._client_of(setup, record), record.token))
-        token = await setup.driver.run(flow, flow.start(random_bits()))
-        fresh = evolve(record, token=token)
-        if not await vault.renew(fresh, epoch):  # kept before anybody uses it
-            raise ReauthRequired(
-                f"the login to {self._server} was replaced or ended meanwhile; try again"
-            )
+    async def _refresh_once(self, setup: Setup, record: Record) -> Record:
+        fresh = await refresh_once(setup, record)
         self._hold(fresh)
-        await self._notify(Refreshed(self._server, token.expires_at))
+        await self._notify(Refreshed(setup.server, fresh.token.expires_at))
         return fresh
 
     async def _keep(self, client: Client, token: Token) -> Record:
@@ -485,7 +463,7 @@ class Session:
             authentication=client.authentication_method(),
         )
         await setup.vault.replace(record)
-        if setup.settings.auth_type != "ClientSecret":
+        if not setup.is_service:
             who = await self._subject(record)
             if who is not None:
                 record = evolve(record, subject=who)
@@ -505,86 +483,19 @@ class Session:
                 return next(filter(None, shown))
         return None
 
-    async def _revoke(self, record: Record) -> bool | None:
-        """Whether the server took back all that it could; None if it could not be asked."""
-        setup = await self._set_up()
-        try:
-            with anyio.move_on_after(REVOKE_DEADLINE):
-                client = await self._client_of(setup, record)
-                if client.server.revocation_endpoint is None:
-                    client = await self._with_revocation(setup, client)
-                await self._revoke_one(setup, client, record.token, "refresh_token")
-                await self._revoke_one(setup, client, record.token, "access_token")
-                return True
-        except MissingMetadata:
-            return None
-        except Error:
-            return False
-        return False
-
-    async def _revoke_one(
-        self, setup: _Setup, client: Client, token: Token, kind: Revocable
-    ) -> None:
-        secret = token.refresh_token if kind == "refresh_token" else token.access_token
-        if secret is None:
-            return
-        flow = Retrying(revoke(client, kind, secret))
-        try:
-            await setup.driver.run(flow, flow.start(random_bits()))
-        except OAuth2Error as error:  # RFC 7009 §2.2.1
-            if error.error != "unsupported_token_type":
-                raise
-
-    async def _with_revocation(self, setup: _Setup, client: Client) -> Client:
-        """*client* with the revocation endpoint that its issuer's own document names: Flyte's
-        AuthMetadataService has no word for it. Raises MissingMetadata.
-        """
-        issuer = client.server.issuer
-        if issuer is None or not is_secure(issuer):
-            raise MissingMetadata("the server names no revocation endpoint; nothing to be done")
-        flow = issuer_metadata(issuer)
-        try:
-            own = await setup.driver.run(flow, flow.start(random_bits()))
-        except FlowError:
-            raise MissingMetadata("the issuer says nothing; nothing to be done") from None
-        same = own.token_endpoint == client.server.token_endpoint
-        endpoint = own.revocation_endpoint if same else None
-        return evolve(client, server=evolve(client.server, revocation_endpoint=endpoint))
-
     # What all that is made of.
 
-    async def _set_up(self) -> _Setup:
+    async def _set_up(self) -> Setup:
         if self._ready is None:
             settings = await anyio.to_thread.run_sync(self._resolve)
             settings.require_server()
             if self._ready is None:
-                self._ready = self._assemble(settings)
+                self._ready = assemble(
+                    settings, self._clock, self._notify, self._given_transport, self._given_store
+                )
                 if settings.endpoint is not None and settings.endpoint.warning:
                     await self._notify(Warned(settings.endpoint.warning))
         return self._ready
-
-    def _assemble(self, settings: Settings) -> _Setup:
-        endpoint = settings.endpoint
-        transport = self._given_transport or HttpxTransport(
-            ca_file=settings.ca_file,
-            insecure_skip_verify=not _verified(settings),
-            allow_insecure=endpoint is not None and not is_secure(endpoint.url),
-            proxy_url=settings.http_proxy_url,
-            clock=self._clock,
-        )
-        vault = Vault(settings, self._notify, self._given_store)
-        return _Setup(settings, transport, Driver(transport, self._clock), vault)
-
-    def _grants(self, setup: _Setup) -> Grants:
-        return Grants(
-            transport=setup.transport,
-            clock=self._clock,
-            notify=self._notify,
-            keep=self._keep,
-            track=self._track,
-            verified=_verified(setup.settings),
-            login_timeout=setup.settings.login_timeout,
-        )
 
     async def _discovered(self) -> Target:
         if self._target is None:
@@ -594,27 +505,6 @@ class Session:
     async def _discover(self) -> Target:
         setup = await self._set_up()
         return await discover(setup.driver, setup.settings, random_bits)
-
-    async def _secret(self) -> str | None:
-        """The client's secret as its source has it now; read off the event loop."""
-        secret = (await self._set_up()).settings.client_secret
-        return None if secret is None else await anyio.to_thread.run_sync(secret.read)
-
-    async def _client_of(self, setup: _Setup, record: Record) -> Client:
-        """The client that *record* was issued to, at the server that issued it."""
-        server = AuthorizationServer(
-            issuer=record.issuer,
-            token_endpoint=record.token_endpoint,
-            revocation_endpoint=record.revocation_endpoint,
-        )
-        return Client(
-            server=server,
-            client_id=record.client_id,
-            client_secret=await self._secret(),
-            authentication=cast("Authentication | None", record.authentication),
-            extra_parameters=setup.settings.extra_parameters,
-            quirks=setup.settings.quirks,
-        )
 
     async def _send(
         self, held: _Held, procedure: str, message: object
@@ -679,20 +569,12 @@ class Session:
     @property
     def _server(self) -> str:
         """The server's name, for people."""
-        if self._ready is None:
-            return "the control plane"
-        settings = self._ready.settings
-        return settings.endpoint.key if settings.endpoint is not None else str(settings.issuer)
+        return "the control plane" if self._ready is None else self._ready.server
 
 
 def _older(one: Record, other: Record) -> bool:
     """Whether *one* was overtaken by *other*: a store that cannot be written to falls behind."""
     return one.token.obtained_at < other.token.obtained_at
-
-
-def _verified(settings: Settings) -> bool:
-    """Whether certificates are checked; a CA file says so even where skipping was asked for."""
-    return settings.ca_file is not None or not settings.insecure_skip_verify
 
 
 def _read_identity(reply: Object) -> Identity | None:

@@ -65,6 +65,7 @@ class _Portal:
 
 _lock = threading.Lock()
 _portal: _Portal | None = None
+_registered = False  # a forked child inherits that too
 _forgotten: list[_Portal] = []
 
 
@@ -110,15 +111,17 @@ def call(function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
 def _running() -> _Portal:
     global _portal  # noqa: PLW0603  # there is one in a process
     with _lock:
-        if _portal is None:
-            _at_exit()
+        _at_exit()
         if _portal is None or not _portal.thread.is_alive():
             _portal = _Portal()
         return _portal
 
 
 def _at_exit() -> None:
-    atexit.unregister(_stop)
+    global _registered  # noqa: PLW0603  # as above
+    if _registered:
+        return
+    _registered = True
     atexit.register(_stop)
     # Only before Python shuts its threads down can work still start one, as for writing a file.
     with suppress(AttributeError, RuntimeError):

@@ -278,6 +278,8 @@ class HttpxTransport:
                 self._user_agent = f"flyteauth/{_version()}"
                 _hide_secrets_from_logs()
                 self._context = _tls_context(self._ca_file, verify=self._verify)
+                self.open_pool(None)  # imports what httpx imports late
+                import encodings.idna  # noqa: F401  # and what looking up a name imports late
             if where not in self._proxies:
                 scheme, host, port = where
                 self._proxies[where] = _proxy(self._proxy_url, scheme, host, port)

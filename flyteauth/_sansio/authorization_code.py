@@ -9,7 +9,6 @@ Authorization code grant (RFC 6749 §4.1) with PKCE (RFC 7636), for native apps 
 from __future__ import annotations
 
 import hashlib
-import hmac
 from base64 import urlsafe_b64encode
 from typing import Final, assert_never
 
@@ -33,7 +32,7 @@ from .flow import (
 )
 from .http import Request, add_query
 from .id_token import check
-from .redirect import parse_redirect
+from .redirect import parse_redirect, same
 from .tokens import Token, oauth2_error, parse_token
 
 ENTROPY: Final = 96  # octets: 32 each for state, verifier and nonce (RFC 7636 §4.1, RND-01)
@@ -182,7 +181,7 @@ class AuthorizationCode(Flow[State, Token]):
         that nothing of a stranger's is acted on or shown (§10.12), then the issuer (RFC 9207).
         """
         redirect = parse_redirect(uri)
-        if not hmac.compare_digest(_octets(redirect.get("state", "")), _octets(state.state)):
+        if not same(redirect.get("state", ""), state.state):
             raise _refused("state", "belongs to another login")
         issuer, expected = redirect.get("iss"), self.client.server.issuer
         if issuer is not None and issuer != expected:  # RFC 9207 §2.4
@@ -222,10 +221,6 @@ class AuthorizationCode(Flow[State, Token]):
 def _base64url(octets: bytes) -> str:
     """Base64url without padding (RFC 7636 App. A)."""
     return urlsafe_b64encode(octets).rstrip(b"=").decode()
-
-
-def _octets(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
 
 
 def _refused(reason: str, why: str) -> InvalidResponse:

@@ -48,7 +48,8 @@ def target_of(url: str) -> Target | None:
         return None
     if parts.scheme not in {"", "http", "https"} or bool(parts.scheme) != bool(parts.netloc):
         return None
-    return Target(parts.hostname, parts.path or "/", parts.query)
+    path = parts.path or "/"
+    return Target(parts.hostname, path, parts.query) if path.startswith("/") else None
 
 
 @frozen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -79,6 +80,10 @@ def _known(settings: Settings, attribute: Attribute[frozenset[str]], value: froz
         raise ValueError(f"unknown fault {unknown[0]!r}; valid are {', '.join(sorted(FAULTS))}")
 
 
+def _names(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(names)
+
+
 def _approval(settings: Settings, attribute: Attribute[Approval], value: Approval) -> None:
     if value not in {"auto", "page"}:
         raise ValueError("approve must be 'auto' or 'page'")
@@ -103,7 +108,7 @@ class Settings:
     rotate: bool = True
     reuse_detection: bool = True
     grace: float = field(default=0.0, validator=_not_negative)
-    faults: frozenset[str] = field(factory=frozenset, converter=frozenset, validator=_known)
+    faults: frozenset[str] = field(factory=frozenset, converter=_names, validator=_known)
 
     @issuer.default
     def _issuer(self) -> str:

@@ -739,5 +739,5 @@ class TestLifetimes:
         peer.at += 48 * 3600
         assert error(peer.refresh(tokens["refresh_token"])) == "invalid_grant"
         server = peer.plane._server
-        assert not (server._codes or server._devices)
-        assert not (server._access_tokens or server._refresh_tokens)
+        assert [*server._codes, *server._devices] == []
+        assert [*server._access_tokens, *server._refresh_tokens] == []

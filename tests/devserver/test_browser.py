@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -22,8 +23,8 @@ from .harness import (
 )
 
 
-def visit(**settings: object) -> tuple[Peer, Person]:
-    peer = Peer(approve="page", **settings)  # type: ignore[arg-type]
+def visit(**settings: Any) -> tuple[Peer, Person]:
+    peer = Peer(approve="page", **settings)
     return peer, Person(peer)
 
 
@@ -128,7 +129,6 @@ class TestAuthorize:
         page = person.open(authorization_url(scope="offline all"))
         page.action = authorization_url(scope="offline all").replace("offline+all", "offline%20all")
         assert "allow" in person.log_in(page).decisions
-        assert peer.journal[-1].status == 200
 
 
 class TestForgery:
@@ -186,7 +186,7 @@ class TestForgery:
         person.log_in(person.open(authorization_url()))
         (name,) = person.cookies
         parts = person.cookies[name].split(".")
-        parts[part] = "Ym9i" if part < 2 else "1"
+        parts[part] = "ZXZl" if part < 2 else "1"
         person.cookies[name] = ".".join(parts)
         assert person.open(authorization_url()).decisions == ["login"]
 

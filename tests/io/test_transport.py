@@ -4,6 +4,8 @@ import gzip
 import logging
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import tracemalloc
 import warnings
@@ -778,6 +780,65 @@ async def test_a_cancelled_first_caller_does_not_stop_the_next(
         assert all(isinstance(event, ResponseReceived) for event in events)
         assert len(calls) == 1
         await transport.aclose()
+
+
+IMPORTS = """
+import sys, threading
+from pathlib import Path
+import anyio
+if sys.argv[1] == "trio":
+    import trio
+from flyteauth._io.transport import HttpxTransport
+from flyteauth._sansio.http import get
+early = [name for name in ("httpx", "ssl", "truststore", "urllib.request") if name in sys.modules]
+on_loop = []
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if threading.current_thread() is threading.main_thread():
+            on_loop.append(name)
+async def main():
+    transport = HttpxTransport(ca_file=Path(sys.argv[3]))
+    sys.meta_path.insert(0, Watch())
+    event = await transport.send(get(sys.argv[2]))
+    await transport.aclose()
+    sys.meta_path.pop(0)
+    assert event.response.status == 200
+anyio.run(main, backend=sys.argv[1])
+print(early if sys.argv[1] == "asyncio" else [], on_loop)
+"""
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_nothing_is_imported_on_the_event_loop(
+    backend: str, authority: trustme.CA, ca_file: Path
+) -> None:
+    with serve(answering(reply()), server_context(authority, "localhost")) as server:
+        command = [sys.executable, "-c", IMPORTS, backend, server.url, str(ca_file)]
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert (shown.stderr, shown.stdout) == ("", "[] []\n")
+
+
+@pytest.mark.skipif(sys.platform in {"darwin", "win32"}, reason="the trust store is no file there")
+async def test_the_trust_store_is_read_once_and_not_on_the_event_loop(
+    authority: trustme.CA, ca_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers: list[threading.Thread] = []
+    build = transport_module._tls_context
+
+    def watched(*args: Any, **options: Any) -> ssl.SSLContext:
+        readers.append(threading.current_thread())
+        return build(*args, **options)
+
+    monkeypatch.setattr(transport_module, "_tls_context", watched)
+    with serve(answering(reply(), close=True), server_context(authority, "localhost")) as server:
+        transport = HttpxTransport(ca_file=ca_file)
+        for _ in range(3):
+            received(await transport.send(get(server.url)))
+        assert transport._context is not None
+        assert type(transport._context) is ssl.SSLContext  # others read it for each connection
+        await transport.aclose()
+    assert len(readers) == 1
+    assert readers[0] is not threading.current_thread()
 
 
 async def test_the_deadline_holds_for_the_first_use_too(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,17 +122,24 @@ class FileStore:
         text = json.dumps({"key": key, "record": json.loads(record.dump())})
         if len(text) > SIZE_MAX:
             raise StoreError(f"the login is too large for {path}", reason="full")
-        with _explaining(path), self._made() as folder:
-            folder.sweep()
-            folder.write(path.name, text.encode())
+        with _explaining(path):
+            for last in (False, False, True):
+                try:
+                    with self._made() as folder:
+                        folder.sweep()
+                        folder.write(path.name, text.encode())
+                    return
+                except FileNotFoundError:  # a probe that made the directory has removed it
+                    if last:
+                        raise
 
     def delete_sync(self, key: str) -> None:
         """See Store.delete."""
         path = self._directory / _name(key)
-        with _explaining(path), suppress(FileNotFoundError):
-            with _Folder.opened(self._directory) as folder:
-                folder.remove(path.name)
-                folder.sync()
+        gone = suppress(FileNotFoundError)
+        with _explaining(path), gone, _Folder.opened(self._directory) as folder:
+            folder.remove(path.name)
+            folder.sync()
 
     def probe_sync(self) -> None:
         """See Store.probe. Leaves nothing behind, not even the directory."""
@@ -186,11 +193,14 @@ class _Folder:
 
     def read(self, name: str) -> bytes:
         descriptor = os.open(self._at(name), _READ, dir_fd=self._descriptor)
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise _denied(self._path / name, "is not a file")
             _claim(descriptor, 0o600, self._path / name)
-            data = file.read(SIZE_MAX + 1)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                data = file.read(SIZE_MAX + 1)
+        finally:
+            os.close(descriptor)
         if len(data) > SIZE_MAX:
             raise _corrupt(self._path / name)
         return data

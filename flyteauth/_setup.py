@@ -1,0 +1,93 @@
+"""What a configuration comes to: the parts that a session works with."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+import anyio.to_thread
+from attrs import frozen
+
+from ._io.clock import Clock
+from ._io.drive import Driver
+from ._io.store import Store
+from ._io.transport import HttpxTransport, Transport
+from ._sansio.client import Authentication, AuthorizationServer, Client
+from ._sansio.http import is_secure
+from ._sansio.record import Record
+from ._vault import Vault
+from .config import Settings
+from .events import AuthEvent
+
+Notify = Callable[[AuthEvent], Awaitable[None]]
+
+
+@frozen
+class Setup:
+    """Settings, and the adapters made from them. ``verified``: whether certificates are checked; a
+    CA file says so even where skipping was asked for.
+    """
+
+    settings: Settings
+    transport: Transport
+    clock: Clock
+    vault: Vault
+    notify: Notify
+    verified: bool
+
+    @property
+    def driver(self) -> Driver:
+        return Driver(self.transport, self.clock)
+
+    @property
+    def server(self) -> str:
+        """The server's name, for people."""
+        endpoint = self.settings.endpoint
+        return endpoint.key if endpoint is not None else str(self.settings.issuer)
+
+    @property
+    def is_service(self) -> bool:
+        """Whether a token takes no person (RFC 6749 §4.4)."""
+        return self.settings.auth_type == "ClientSecret"
+
+    async def secret(self) -> str | None:
+        """The client's secret as its source has it now; read off the event loop (CCG-08)."""
+        secret = self.settings.client_secret
+        return None if secret is None else await anyio.to_thread.run_sync(secret.read)
+
+    async def client_of(self, record: Record) -> Client:
+        """The client that *record* was issued to, at the server that issued it."""
+        server = AuthorizationServer(
+            issuer=record.issuer,
+            token_endpoint=record.token_endpoint,
+            revocation_endpoint=record.revocation_endpoint,
+        )
+        return Client(
+            server=server,
+            client_id=record.client_id,
+            client_secret=await self.secret(),
+            authentication=cast("Authentication | None", record.authentication),
+            extra_parameters=self.settings.extra_parameters,
+            quirks=self.settings.quirks,
+        )
+
+
+def assemble(
+    settings: Settings,
+    clock: Clock,
+    notify: Notify,
+    transport: Transport | None = None,
+    store: Store | None = None,
+) -> Setup:
+    """The setup for *settings*; *transport* and *store* stand in for those of the settings."""
+    verified = settings.ca_file is not None or not settings.insecure_skip_verify
+    if transport is None:
+        endpoint = settings.endpoint
+        transport = HttpxTransport(
+            ca_file=settings.ca_file,
+            insecure_skip_verify=not verified,
+            allow_insecure=endpoint is not None and not is_secure(endpoint.url),
+            proxy_url=settings.http_proxy_url,
+            clock=clock,
+        )
+    return Setup(settings, transport, clock, Vault(settings, notify, store), notify, verified)
