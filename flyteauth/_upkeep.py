@@ -30,6 +30,7 @@ async def refresh_once(setup: Setup, record: Record) -> Record:
     token = await setup.driver.run(flow, flow.start(random_bits()))
     fresh = evolve(record, token=token)
     if not await setup.vault.renew(fresh, epoch):
+        await revoke_all(setup, fresh)  # nobody is going to use it
         raise ReauthRequired(
             f"the login to {setup.server} was replaced or ended meanwhile; try again"
         )

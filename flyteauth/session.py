@@ -335,30 +335,27 @@ class Session:
 
     async def _login(self) -> Record | None:
         setup = await self._set_up()
-        settings, vault = setup.settings, setup.vault
+        settings = setup.settings
         target = await self._discovered()
         if target.server is None:
             return None
+        if setup.is_service:
+            record = (await self._renewed()).record
+            assert record is not None
+            return await self._logged_in(setup, record)
         client = target.client(settings, await setup.secret())
         scopes = target.scopes(settings)
-        await vault.probe()
+        await setup.vault.probe()
         grants = Grants(setup, self._keep, self._track)
-        match settings.auth_type:
-            case "Pkce":
-                redirect_uri = target.redirect_uri(settings)
-                record = await grants.in_browser(client, scopes, redirect_uri)
-            case "DeviceFlow":
-                record = await grants.on_device(client, scopes)
-            case "ClientSecret":
-                record = await (await self._renewal()).wait()
-            case "ExternalCommand" | "Passthrough":
-                raise ConfigError(
-                    f"authType {settings.auth_type} is not supported by this version; use Pkce, "
-                    "DeviceFlow or ClientSecret",
-                    reason="auth_type",
-                )
-        expires_at = record.token.expires_at
-        await self._notify(LoggedIn(self._server, record.subject, expires_at, vault.place))
+        if settings.auth_type == "DeviceFlow":
+            record = await grants.on_device(client, scopes)
+        else:
+            record = await grants.in_browser(client, scopes, target.redirect_uri(settings))
+        return await self._logged_in(setup, record)
+
+    async def _logged_in(self, setup: Setup, record: Record) -> Record:
+        expires_at, place = record.token.expires_at, setup.vault.place
+        await self._notify(LoggedIn(setup.server, record.subject, expires_at, place))
         return record
 
     async def _renewal(self) -> Work[Record]:
@@ -463,11 +460,10 @@ class Session:
             authentication=client.authentication_method(),
         )
         await setup.vault.replace(record)
-        if not setup.is_service:
-            who = await self._subject(record)
-            if who is not None:
-                record = evolve(record, subject=who)
-                await setup.vault.replace(record)
+        epoch = setup.vault.epoch
+        if not setup.is_service and (who := await self._subject(record)) is not None:
+            record = evolve(record, subject=who)
+            await setup.vault.renew(record, epoch)
         self._hold(record)
         return record
 
@@ -489,6 +485,7 @@ class Session:
         if self._ready is None:
             settings = await anyio.to_thread.run_sync(self._resolve)
             settings.require_server()
+            _require_supported(settings)
             if self._ready is None:
                 self._ready = assemble(
                     settings, self._clock, self._notify, self._given_transport, self._given_store
@@ -570,6 +567,15 @@ class Session:
     def _server(self) -> str:
         """The server's name, for people."""
         return "the control plane" if self._ready is None else self._ready.server
+
+
+def _require_supported(settings: Settings) -> None:
+    if settings.auth_type in {"ExternalCommand", "Passthrough"}:
+        raise ConfigError(
+            f"authType {settings.auth_type} is not supported by this version; use Pkce, "
+            "DeviceFlow or ClientSecret",
+            reason="auth_type",
+        )
 
 
 def _older(one: Record, other: Record) -> bool:

@@ -62,8 +62,8 @@ class Browser:
         self._url = url
         self._settle = settle
         self._deadline = deadline
+        self._left = False
         self._closed = False
-        self._lock = threading.Lock()  # closing, against starting the next launcher
         self._launcher: subprocess.Popen[bytes] | None = None
         self._call = DaemonCall(self._open, "browser")
 
@@ -76,16 +76,14 @@ class Browser:
 
     def leave(self) -> None:
         """Try no other launcher, and leave one that runs alone."""
-        with self._lock:
-            self._closed = True
+        self._left = True
 
     def close(self) -> None:
         """End a launcher that still runs. Never blocks; harmless when repeated."""
-        self.leave()
-        launcher = self._launcher
-        if launcher is not None and launcher.poll() is None:
-            _signal(launcher, signal.SIGTERM)
-            _in_background(partial(_bury, launcher))
+        # Starting a program may hang, so no lock: either we see the launcher, or _launch sees us.
+        self._left = self._closed = True
+        if self._launcher is not None:
+            _end(self._launcher)
 
     def _open(self) -> bool:
         if sys.platform == "win32" and not os.environ.get("BROWSER"):
@@ -94,20 +92,21 @@ class Browser:
         return any(self._launch(argv) for argv in candidates)
 
     def _launch(self, argv: list[str]) -> bool:
-        with self._lock:
-            if self._closed:
-                return False
-            try:
-                launcher = subprocess.Popen(  # noqa: S603  # no shell, and the URL is checked
-                    argv,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    start_new_session=True,  # Ctrl-C in our terminal is not for the browser
-                )
-            except (OSError, ValueError):  # not installed, not executable, or a null byte
-                return False
-            self._launcher = launcher
+        if self._left:
+            return False
+        try:
+            launcher = subprocess.Popen(  # noqa: S603  # no shell, and the URL is checked
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C in our terminal is not for the browser
+            )
+        except (OSError, ValueError):  # not installed, not executable, or a null byte
+            return False
+        self._launcher = launcher
+        if self._closed:
+            _end(launcher)
         try:
             return launcher.wait(self._settle) == 0
         except subprocess.TimeoutExpired:  # most likely the browser itself
@@ -196,6 +195,12 @@ def _start_file(url: str) -> bool:
 
 def _in_background(function: Callable[[], object]) -> None:
     threading.Thread(target=function, name="flyteauth launcher", daemon=True).start()
+
+
+def _end(launcher: subprocess.Popen[bytes]) -> None:
+    if launcher.poll() is None:
+        _signal(launcher, signal.SIGTERM)
+        _in_background(partial(_bury, launcher))
 
 
 def _signal(launcher: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -465,8 +465,9 @@ def _tls_context(ca_file: Path | None, *, verify: bool) -> ssl.SSLContext:
         import truststore
 
         context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        if (named := os.environ.get("SSL_CERT_FILE")) and Path(named).is_file():
-            context.load_verify_locations(named)
+        named = os.environ.get("SSL_CERT_FILE", "")
+        if Path(named).is_file():
+            _trust(context, Path(named), "SSL_CERT_FILE")
     else:
         # Elsewhere the trust store is a file. truststore would read it again for each connection,
         # on the event loop (30 ms), so it is read here, once.
@@ -474,23 +475,29 @@ def _tls_context(ca_file: Path | None, *, verify: bool) -> ssl.SSLContext:
         context.set_default_verify_paths()  # also SSL_CERT_FILE and SSL_CERT_DIR
         if not context.cert_store_stats()["x509_ca"] and "SSL_CERT_DIR" not in os.environ:
             for bundle in filter(os.path.isfile, BUNDLES):
-                context.load_verify_locations(bundle)
-                break
+                with suppress(OSError):
+                    context.load_verify_locations(bundle)
+                    break
         context.sslobject_class = _issuer_telling(ssl.SSLObject)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if ca_file is not None and verify:
         # An intermediate, or the server's own certificate, is enough to trust.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        try:
-            context.load_verify_locations(ca_file)
-        except OSError as error:  # also ssl.SSLError
-            broken = isinstance(error, ssl.SSLError)
-            why = "holds no PEM certificate" if broken else _explain_system(error)
-            raise ConfigError(
-                f"caCertFilePath: {ca_file}: {why}; name a readable file of PEM certificates",
-                reason="ca_file",
-            ) from None
+        _trust(context, ca_file, "caCertFilePath")
     return context
+
+
+def _trust(context: ssl.SSLContext, path: Path, key: str) -> None:
+    import ssl
+
+    try:
+        context.load_verify_locations(path)
+    except OSError as error:
+        broken = isinstance(error, ssl.SSLError)
+        why = "holds no PEM certificate" if broken else _explain_system(error)
+        raise ConfigError(
+            f"{key}: {path}: {why}; name a readable file of PEM certificates", reason="ca_file"
+        ) from None
 
 
 def _issuer_telling(base: type[ssl.SSLObject]) -> type[ssl.SSLObject]:

@@ -11,27 +11,26 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
-from urllib.parse import unquote_plus
-
-from attrs import define, field, frozen
 
 from .._sansio.http import Request, Response
 from . import pages, signing
-from .messages import NO_STORE, Form, Refusal, basic, json_response, parse_form
+from .clients import (
+    AUTHORIZATION_CODE,
+    CLIENT_CREDENTIALS,
+    DEVICE_CODE,
+    REFRESH_TOKEN,
+    Clients,
+    Registration,
+    parse_scopes,
+)
+from .identity import DEFAULT_USER, id_token
+from .issued import AccessToken, AuthorizationCode, DeviceGrant, Family, RefreshToken
+from .messages import NO_STORE, Form, Refusal, json_response, parse_form
+from .requests import AuthorizationRequest
 from .seed import Seed, same
 from .settings import Settings
 
 T = TypeVar("T")
-
-AUTHORIZATION_CODE: Final = "authorization_code"
-REFRESH_TOKEN: Final = "refresh_token"  # noqa: S105 - the name of a grant
-CLIENT_CREDENTIALS: Final = "client_credentials"
-DEVICE_CODE: Final = "urn:ietf:params:oauth:grant-type:device_code"
-
-SCOPES: Final = ("all", "offline", "access_token", "openid", "profile", "email", "offline_access")
-DEFAULT_SCOPES: Final = ("offline", "all")
-SERVICE_CLIENT_ID: Final = "demo-ci"
-DEFAULT_USER: Final = "alice"
 
 # How much is remembered at most, of each kind: the oldest goes first.
 _MEMORY: Final = 50_000
@@ -42,122 +41,14 @@ _TICK: Final = 1 / 1024
 _HUGE: Final = 10_000_000
 
 _VERIFIER: Final = re.compile(r"[A-Za-z0-9._~-]{43,128}")  # RFC 7636 §4.1
-_CHALLENGE: Final = re.compile(r"[A-Za-z0-9_-]{43}")  # the base64url of a SHA-256, §4.2
-_SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 §3.3
-# RFC 8252 §7.3: any port of a loopback address, here also of the name that Flyte registers.
-_LOOPBACK_REDIRECT: Final = re.compile(
-    r"http://(?:127\.0\.0\.1|\[::1\]|localhost)(?::([1-9][0-9]{0,4}))?/callback"
-)
-
-
-@frozen
-class Registration:
-    """A registered client (RFC 6749 §2). Without a secret it is public."""
-
-    client_id: str
-    grant_types: frozenset[str]
-    client_secret: str | None = field(default=None, repr=False)
-    redirects: bool = False
-
-    def may_redirect_to(self, uri: str) -> bool:
-        """Whether *uri* is a registered redirect_uri (RFC 6749 §3.1.2.2, RFC 8252 §7.3)."""
-        match = _LOOPBACK_REDIRECT.fullmatch(uri)
-        return self.redirects and match is not None and int(match[1] or 80) < 65536
-
-
-@define(eq=False)
-class Family:
-    """All that grew out of one approval."""
-
-    client_id: str
-    subject: str
-    scopes: tuple[str, ...]
-    auth_time: float
-    refresh_token: str | None = field(default=None, repr=False)
-    revoked: bool = False
-
-
-@define(eq=False)
-class RefreshToken:
-    """One link of a family's chain; rotated once its successor is out."""
-
-    family: Family
-    expires_at: float
-    rotated_at: float | None = None
-
-
-@frozen
-class AccessToken:
-    """What a bearer token stands for. Without a family it belongs to a service client."""
-
-    client_id: str
-    subject: str
-    scopes: tuple[str, ...]
-    expires_at: float
-    family: Family | None = None
-
-
-@frozen
-class AuthorizationRequest:
-    """A valid authorization request (RFC 6749 §4.1.1, RFC 7636 §4.3)."""
-
-    client: Registration
-    redirect_uri: str
-    scopes: tuple[str, ...]
-    code_challenge: str
-    state: str | None = None
-    nonce: str | None = None
-    prompt: frozenset[str] = frozenset()
-    login_hint: str | None = None
-
-
-@define(eq=False)
-class AuthorizationCode:
-    """A code that waits to be redeemed, or has been (RFC 6749 §4.1.2)."""
-
-    request: AuthorizationRequest
-    subject: str
-    issued_at: float
-    expires_at: float
-    family: Family | None = None
-
-
-@define(eq=False)
-class DeviceGrant:
-    """A device that polls while its user decides (RFC 8628 §3.2)."""
-
-    client_id: str
-    user_code: str
-    scopes: tuple[str, ...]
-    issued_at: float
-    expires_at: float
-    interval: float
-    polled_at: float | None = None
-    polls: int = 0
-    subject: str | None = None
-    denied: bool = False
-    redeemed: bool = False
-
-    @property
-    def pending(self) -> bool:
-        return self.subject is None and not self.denied
-
-
 class AuthorizationServer:
     """Codes, device codes and tokens, and the requests that turn one into another."""
 
     def __init__(self, settings: Settings, seed: Seed) -> None:
         self.settings = settings
         self._seed = seed
-        public = frozenset({AUTHORIZATION_CODE, REFRESH_TOKEN, DEVICE_CODE})
-        secret = seed.fixed("client_secret")  # base64url: no colon, as an API key demands
-        service = Registration(SERVICE_CLIENT_ID, frozenset({CLIENT_CREDENTIALS}), secret)
-        self.clients: Final[Mapping[str, Registration]] = {
-            "flytectl": Registration("flytectl", public, redirects=True),
-            "flyte-cli": Registration("flyte-cli", public, redirects=True),
-            SERVICE_CLIENT_ID: service,
-        }
-        self.service_client: Final = service
+        # base64url, so without a colon: an API key has no room for one.
+        self.clients: Final = Clients(seed.fixed("client_secret"))
         self._grants: Final[Mapping[str, Callable[[Form, Registration, float], dict[str, Any]]]] = {
             AUTHORIZATION_CODE: self._redeem_code,
             REFRESH_TOKEN: self._refresh,
@@ -171,49 +62,7 @@ class AuthorizationServer:
         self._access_tokens: dict[str, AccessToken] = {}
         self._refreshes_failed = 0
 
-    # The authorization endpoint, RFC 6749 §3.1. Its pages are in ``browser``.
-
-    def redirect_of(self, form: Form) -> tuple[Registration, str]:
-        """Client and redirect_uri; raises Refusal where no redirect may happen (§4.1.2.1)."""
-        if form.repeated & {"client_id", "redirect_uri"}:
-            raise Refusal("invalid_request", "a parameter is repeated")
-        client = self.clients.get(form.required("client_id"))
-        if client is None:
-            raise Refusal("invalid_client", "this client is not registered")
-        redirect_uri = form.required("redirect_uri")
-        if not client.may_redirect_to(redirect_uri):
-            raise Refusal("invalid_request", "this redirect_uri is not registered for the client")
-        return client, redirect_uri
-
-    def authorization_request(
-        self, form: Form, client: Registration, redirect_uri: str
-    ) -> AuthorizationRequest:
-        """The request to decide on; a Refusal goes to the client in a redirect (§4.1.2.1)."""
-        form.once()
-        if form.required("response_type") != "code":
-            raise Refusal("unsupported_response_type", "only response_type=code is supported")
-        if form.get("response_mode") not in {None, "query"}:
-            raise Refusal("invalid_request", "only response_mode=query is supported")
-        for name in ("request", "request_uri"):  # OpenID Connect Core §6
-            if form.get(name) is not None:
-                raise Refusal(f"{name}_not_supported", f"{name} is not supported")
-        challenge = form.get("code_challenge")
-        if challenge is None:  # RFC 7636 §4.4.1
-            raise Refusal("invalid_request", "code challenge required")
-        if form.get("code_challenge_method") != "S256":
-            raise Refusal("invalid_request", "transform algorithm not supported; use S256")
-        if not _CHALLENGE.fullmatch(challenge):
-            raise Refusal("invalid_request", "the code challenge is no SHA-256 in base64url")
-        return AuthorizationRequest(
-            client=client,
-            redirect_uri=redirect_uri,
-            scopes=_scopes(form.get("scope")),
-            code_challenge=challenge,
-            state=form.get("state"),
-            nonce=form.get("nonce"),
-            prompt=frozenset((form.get("prompt") or "").split()),
-            login_hint=form.get("login_hint"),
-        )
+    # What the authorization endpoint issues, RFC 6749 §3.1. Its pages are in ``browser``.
 
     def issue_code(self, request: AuthorizationRequest, subject: str, at: float) -> str:
         """A code for what *subject* has allowed (RFC 6749 §4.1.2)."""
@@ -230,12 +79,12 @@ class AuthorizationServer:
 
     def _authorize_device(self, request: Request, at: float) -> Response:
         form = parse_form(request)
-        client = self._authenticated(request, form)
-        _permitted(client, DEVICE_CODE)
+        client = self.clients.authenticated(request, form)
+        client.must_be_allowed(DEVICE_CODE)
         grant = DeviceGrant(
             client_id=client.client_id,
             user_code=self._seed.next_user_code(),
-            scopes=_scopes(form.get("scope")),
+            scopes=parse_scopes(form.get("scope")),
             issued_at=at,
             expires_at=at + self.settings.device_ttl,
             interval=self.settings.device_interval,
@@ -278,12 +127,12 @@ class AuthorizationServer:
 
     def _grant(self, request: Request, at: float) -> Response:
         form = parse_form(request)
-        client = self._authenticated(request, form)
+        client = self.clients.authenticated(request, form)
         grant_type = form.required("grant_type")
         rule = self._grants.get(grant_type)
         if rule is None:
             raise Refusal("unsupported_grant_type", "this grant_type is not supported")
-        _permitted(client, grant_type)
+        client.must_be_allowed(grant_type)
         if (disturbed := self._disturbance(grant_type, form)) is not None:
             return disturbed
         reply = rule(form, client, at)
@@ -327,7 +176,7 @@ class AuthorizationServer:
             raise Refusal("invalid_grant", "the refresh token was used before")
         scopes = family.scopes
         if (narrowed := form.get("scope")) is not None:
-            scopes = _scopes(narrowed)
+            scopes = parse_scopes(narrowed)
             if not set(scopes) <= set(family.scopes):
                 raise Refusal("invalid_scope", "the scope exceeds what was granted")
         silent = self.settings.fault("refresh-no-rotation-field")
@@ -345,7 +194,7 @@ class AuthorizationServer:
 
     def _client_credentials(self, form: Form, client: Registration, at: float) -> dict[str, Any]:
         """RFC 6749 §4.4; never a refresh token (§4.4.3)."""
-        return self._access(client.client_id, client.client_id, _scopes(form.get("scope")), at)
+        return self._access(client.client_id, client.client_id, parse_scopes(form.get("scope")), at)
 
     def _poll(self, form: Form, client: Registration, at: float) -> dict[str, Any]:
         """RFC 8628 §3.5."""
@@ -402,7 +251,7 @@ class AuthorizationServer:
 
     def _revoke(self, request: Request, at: float) -> Response:
         form = parse_form(request)
-        client = self._authenticated(request, form)
+        client = self.clients.authenticated(request, form)
         value = form.required("token")
         refresh_token = self._refresh_tokens.get(value)
         access_token = self._access_tokens.get(value)
@@ -482,54 +331,10 @@ class AuthorizationServer:
         if family.refresh_token is not None:
             reply["refresh_token"] = family.refresh_token
         if "openid" in scopes:
-            reply["id_token"] = self._id_token(family, reply["access_token"], at, nonce)
+            reply["id_token"] = id_token(
+                self.settings, family, reply["access_token"], at, nonce
+            )
         return reply
-
-    def _id_token(self, family: Family, access_token: str, at: float, nonce: str | None) -> str:
-        """OpenID Connect Core §2, §3.1.3.6; after a refresh without a nonce (§12.2)."""
-        half = hashlib.sha256(access_token.encode()).digest()[:16]
-        claims: dict[str, Any] = {
-            "iss": self.settings.issuer,
-            "sub": subject_of(family.subject),
-            "aud": family.client_id,
-            "exp": int(at + self.settings.access_ttl),
-            "iat": int(at),
-            "auth_time": int(family.auth_time),
-            "at_hash": signing.base64url(half),
-            **profile(family.subject),
-        }
-        if nonce is not None:
-            claims["nonce"] = "another" if self.settings.fault("wrong-nonce") else nonce
-        return signing.jwt(claims)
-
-    # Client authentication, RFC 6749 §2.3, and errors, §5.2.
-
-    def _authenticated(self, request: Request, form: Form) -> Registration:
-        in_header = basic(request)
-        in_body = form.get("client_secret")
-        if in_header is not None and in_body is not None:
-            raise Refusal("invalid_request", "only one way of client authentication is allowed")
-        if in_header is not None:
-            client = self._by_basic(*in_header)
-            if form.get("client_id") not in {None, client.client_id}:
-                raise Refusal("invalid_request", "client_id names another client")
-            return client
-        named = self.clients.get(form.required("client_id"))
-        # A public client has no secret to show, a confidential one has to show its own.
-        if named is None or (named.client_secret is None) != (in_body is None):
-            raise Refusal("invalid_client", "the client is unknown or not authenticated", 401)
-        if named.client_secret is not None and not same(named.client_secret, in_body or ""):
-            raise Refusal("invalid_client", "the client secret is wrong", 401)
-        return named
-
-    def _by_basic(self, name: str, password: str) -> Registration:
-        """client_secret_basic, form-encoded as §2.3.1 says or raw as many clients do."""
-        for client_id, secret in ((unquote_plus(name), unquote_plus(password)), (name, password)):
-            client = self.clients.get(client_id)
-            registered = None if client is None else client.client_secret
-            if client is not None and registered is not None and same(registered, secret):
-                return client
-        raise Refusal("invalid_client", "client id or secret are wrong", 401)
 
     def description(self, refusal: Refusal) -> str:
         """The error_description of a refusal."""
@@ -548,38 +353,6 @@ class AuthorizationServer:
             challenge = (("www-authenticate", 'Basic realm="flyteauth"'),)
             headers = (*NO_STORE, *challenge) if refusal.status == 401 else NO_STORE
             return json_response(refusal.status, message, headers)
-
-
-def subject_of(username: str) -> str:
-    """The ``sub`` of a user: ASCII, at most 255 characters (OpenID Connect Core §2)."""
-    if username.isascii():
-        return username
-    return f"user-{hashlib.sha256(username.encode()).hexdigest()[:32]}"
-
-
-def profile(username: str) -> dict[str, str]:
-    """What is known about a user (OpenID Connect Core §5.1)."""
-    local_part = re.sub(r"[^a-z0-9]+", ".", username.lower()).strip(".") or "user"
-    return {
-        "name": username[:1].upper() + username[1:],
-        "preferred_username": username,
-        "email": f"{local_part}@example.com",
-    }
-
-
-def _scopes(text: str | None) -> tuple[str, ...]:
-    """The scopes asked for (RFC 6749 §3.3), each once; the default where none is named."""
-    if text is None:
-        return DEFAULT_SCOPES
-    scopes = tuple(dict.fromkeys(text.split(" ")))
-    if not all(_SCOPE.fullmatch(scope) and scope in SCOPES for scope in scopes):
-        raise Refusal("invalid_scope", f"valid scopes are {' '.join(SCOPES)}")
-    return scopes
-
-
-def _permitted(client: Registration, grant_type: str) -> None:
-    if grant_type not in client.grant_types:
-        raise Refusal("unauthorized_client", "the client may not use this grant")
 
 
 def _owned(client: Registration, client_id: str) -> None:

@@ -17,8 +17,11 @@ from attrs import frozen
 
 from .._sansio.http import Headers, Request, Response, add_query
 from . import pages
-from .authorization import DEFAULT_USER, AuthorizationRequest, AuthorizationServer, DeviceGrant
+from .authorization import AuthorizationServer
+from .identity import DEFAULT_USER
+from .issued import DeviceGrant
 from .messages import Form, Refusal, Target, cookie, parse_form, parse_parameters, redirect
+from .requests import AuthorizationRequest, parse_destination, parse_request
 from .seed import Seed, same
 from .settings import Settings
 from .signing import base64url
@@ -55,14 +58,14 @@ class Browser:
     def authorize(self, request: Request, target: Target, at: float) -> Response:
         try:
             form = parse_parameters(target.query)
-            client, redirect_uri = self._server.redirect_of(form)
+            client, redirect_uri = parse_destination(form, self._server.clients)
         except Refusal as refusal:
             return self._error(refusal)
         after_post = request.method == "POST"
         # Written anew, for a browser may spell the same query in another way when it posts.
         action = f"{target.path}?{urlencode(form.values)}"
         try:
-            wanted = self._server.authorization_request(form, client, redirect_uri)
+            wanted = parse_request(form, client, redirect_uri)
             if self._settings.approve == "auto":
                 return self._allow(wanted, DEFAULT_USER, at, after_post=after_post)
             if after_post:

@@ -13,7 +13,8 @@ from typing import Any, Final
 from urllib.parse import parse_qs
 
 from .._sansio.http import Headers, Request, Response
-from .authorization import AccessToken, profile, subject_of
+from .identity import profile, subject_of
+from .issued import AccessToken
 from .messages import Target, json_response, parse_json
 
 _PAGE: Final = 100

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from .authorization import (
+from .clients import (
     AUTHORIZATION_CODE,
     CLIENT_CREDENTIALS,
     DEFAULT_SCOPES,

@@ -18,7 +18,8 @@ from flyteauth.devserver.seed import USER_CODE_ALPHABET, Seed
 from .harness import AUTHORIZATION, BASE, DEVICE_CODE, SEED, START, USER_INFO, Peer, basic, reply
 
 PACKAGE = Path(flyteauth.devserver.__file__).parent
-PURE = "authorization browser calls discovery messages model pages seed settings signing".split()
+PURE = "authorization browser calls clients discovery identity issued messages model pages "
+    "requests seed settings signing".split()
 ROUTES = sorted(ControlPlane(Settings(base_url=BASE), SEED)._routes)
 
 texts = st.text(max_size=40) | st.sampled_from(
@@ -261,7 +262,7 @@ class TestSecrets:
         assert repr(Seed(SEED)) == "Seed()"
         plane = ControlPlane(Settings(), SEED)
         secret = plane.service_client[1]
-        assert secret not in repr(plane._server.service_client)
+        assert secret not in repr(plane._server.clients.service)
 
     def test_parts_of_a_mac_keep_apart(self) -> None:
         seed = Seed(SEED)

@@ -199,12 +199,10 @@ async def test_a_cancelled_open_browser_ends_its_launcher(desktop, line):
 async def test_a_launcher_that_ignores_the_signal_is_killed(desktop, line, monkeypatch):
     monkeypatch.setattr(module, "TERM_GRACE", 0.01)
     desktop("xdg-open", "trap '' TERM; " + STAYS + "; wait")
-    with pytest.raises(ZeroDivisionError):
-        async with opening(URL, settle=BOUND) as browser:
-            await line.up()
-            browser.close()
-            browser.close()
-            raise ZeroDivisionError
+    async with opening(URL, settle=BOUND) as browser:
+        await line.up()
+        browser.close()
+        browser.close()
     await line.gone()
 
 
@@ -220,14 +218,37 @@ async def test_a_launcher_that_hangs_is_not_waited_for(desktop, line):
 
 async def test_starting_that_hangs_is_not_waited_for(desktop, monkeypatch):
     released = threading.Event()
-    monkeypatch.setattr(subprocess, "Popen", lambda *args, **kwargs: released.wait() and 1 / 0)
+
+    def nothing():
+        raise OSError
+
+    monkeypatch.setattr(subprocess, "Popen", lambda *args, **kwargs: released.wait() and nothing())
     desktop("xdg-open", "")
     async with opening(URL, deadline=0.01) as browser:
         assert not await browser.opened()
-    monkeypatch.setattr(subprocess, "Popen", None)
-    (thread,) = (one for one in threading.enumerate() if one.name == "flyteauth browser")
     released.set()
-    thread.join(BOUND)
+
+
+@pytest.mark.req("CBK-16")
+async def test_a_launcher_that_starts_after_the_end_is_ended(desktop, line, monkeypatch):
+    released, real = threading.Event(), subprocess.Popen
+
+    def slow(*args, **kwargs):
+        released.wait(BOUND)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(subprocess, "Popen", slow)
+    desktop("xdg-open", STAYS)
+    with anyio.CancelScope() as scope:
+        async with opening(URL, settle=BOUND) as browser:
+            scope.cancel()
+            await browser.opened()
+    assert scope.cancelled_caught
+    released.set()
+    while threads := [one for one in threading.enumerate() if one.name.startswith("flyteauth")]:
+        await anyio.to_thread.run_sync(threads[0].join, BOUND)
+    assert not await browser.opened()
+    assert not line.alive()
 
 
 async def test_after_the_body_no_other_launcher_is_tried(desktop, tmp_path, line):

@@ -76,21 +76,18 @@ async def test_who_is_cancelled_before_calls_nothing():
 
 async def test_the_loop_goes_on_meanwhile(stuck):
     beats = 0
-    with pytest.raises(TimeoutError):
-        async with anyio.create_task_group() as tasks:
 
-            async def beat() -> None:
-                nonlocal beats
-                while True:
-                    beats += 1
-                    await anyio.lowlevel.checkpoint()
+    async def beat() -> None:
+        nonlocal beats
+        while True:
+            beats += 1
+            await anyio.lowlevel.checkpoint()
 
-            tasks.start_soon(beat)
-            try:
-                await run_in_daemon(stuck, deadline=0.05)
-            except TimeoutError:
-                tasks.cancel_scope.cancel()
-                raise
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(beat)
+        with pytest.raises(TimeoutError):
+            await run_in_daemon(stuck, deadline=0.05)
+        tasks.cancel_scope.cancel()
     assert beats > 10
 
 
@@ -133,7 +130,7 @@ anyio.run(main, backend=sys.argv[1])
 @pytest.mark.parametrize(("how", "said"), [("deadline", "timed out"), ("cancel", "cancelled")])
 def test_a_stuck_thread_does_not_keep_the_process(backend, how, said):
     command = [sys.executable, "-W", "error", "-c", EXITS, backend, how]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=BOUND)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=BOUND)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, said, "")
 
 

@@ -195,9 +195,10 @@ class AuthorizationCodeConversation(Conversation):
             ["code=a", "state=evil", "error=access_denied", "error=x%1b", f"iss={BASE}", "iss=x"],
         )
     )
-    def a_stranger_comes_instead(self, uri: RedirectReceived) -> None:
+    def a_stranger_comes_first(self, uri: RedirectReceived) -> None:
         """RFC 6749 §10.12: without the state that we sent, nothing is acted on."""
         self.is_refused(uri)
+        self.step()
 
     @precondition(lambda self: isinstance(self.state, Authorizing))
     @rule(twist=st.sampled_from(["code=b&code=c", "error=x&code=b", "access_token=t&code=b"]))

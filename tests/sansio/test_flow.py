@@ -329,7 +329,6 @@ class Outer:
 @frozen
 class Other:
     state: str = "Outer"  # as in the authorization code grant: a member of that very name
-    kind: str = ""
 
 
 @frozen

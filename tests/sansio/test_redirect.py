@@ -305,10 +305,9 @@ def test_secrets_of_any_kind_compare():
 def test_any_text_is_parameters_or_an_invalid_response(uri):
     try:
         parameters = parse_redirect(uri)
-    except InvalidResponse as error:
-        assert error.reason in {"duplicate", "undecodable"}
-    else:
-        assert all(parameters.values())
+    except InvalidResponse:
+        return
+    assert all(parameters.values())
 
 
 @pytest.mark.req("CBK-18", "ERR-07")
