@@ -10,9 +10,11 @@ async with flyteauth.Session(endpoint="dns:///flyte.example.com") as session:
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # importing typing costs more than all the rest
 if TYPE_CHECKING:
+    from typing import Any
+
     from . import errors, events, remote
     from ._default import (
         ainit,

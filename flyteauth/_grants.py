@@ -11,6 +11,7 @@ import anyio
 from attrs import evolve, frozen
 
 from ._io.browser import opening
+from ._io.entropy import random_bits
 from ._io.loopback import listen
 from ._io.page import success
 from ._io.tasks import Work, start
@@ -28,11 +29,6 @@ from .events import BrowserNeeded, CodeNeeded
 T = TypeVar("T")
 
 FINISH_DEADLINE: Final = 60.0  # seconds for a request whose reply must not be lost
-
-
-def random_bits() -> int:
-    """64 bits for the jitter of a back-off."""
-    return int.from_bytes(os.urandom(8), "big")
 
 
 @frozen

@@ -8,7 +8,7 @@ from typing import Final
 import anyio
 from attrs import evolve
 
-from ._grants import random_bits
+from ._io.entropy import random_bits
 from ._sansio.client import Client
 from ._sansio.discovery import issuer_metadata
 from ._sansio.exchanges import Revocable, refresh, revoke

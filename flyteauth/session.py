@@ -21,32 +21,22 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import anyio
 import anyio.to_thread
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
-from ._grants import Grants, random_bits
 from ._io.clock import Clock, SystemClock
+from ._io.entropy import random_bits
 from ._io.flights import Flights, Rounds
 from ._io.presenter import Presenter, Terminal, person_present
-from ._io.store import Store
 from ._io.tasks import Abandoned, Work
-from ._io.transport import Transport
-from ._sansio.client import Client
-from ._sansio.connect import read_reply, unary_request
 from ._sansio.flow import RequestFailed, failure, fraction
 from ._sansio.http import Object, member
-from ._sansio.id_token import subject
 from ._sansio.record import Record
 from ._sansio.renewal import Authorize, Refresh, Use, UseAndRefresh, plan
 from ._sansio.tokens import Token
-from ._setup import Setup, assemble
-from ._target import Target, discover
-from ._upkeep import refresh_once, revoke_all
-from ._vault import Vault
-from .config import Settings, check_arguments, resolve
 from .errors import (
     ConfigError,
     Error,
@@ -57,6 +47,18 @@ from .errors import (
     Unreachable,
 )
 from .events import AuthEvent, LoggedIn, LoggedOut, OnEvent, Refreshed, Warned
+
+if TYPE_CHECKING:
+    from ._io.store import Store
+    from ._io.transport import Transport
+    from ._sansio.client import Client
+    from ._setup import Setup
+    from ._target import Target
+    from ._vault import Vault
+    from .config import Settings
+
+# Everything else is imported where it is needed, and for the first time by _prepare, in a worker
+# thread: a session that only mentions itself costs little, and no event loop waits for an import.
 
 RENEW_DEADLINE: Final = 150.0  # seconds for a refresh with all its retries
 CLOSE_DEADLINE: Final = 30.0  # seconds to wait, when a session ends, for a reply in flight
@@ -96,6 +98,15 @@ _NOTHING: Final = _Held(None, MappingProxyType({}), -math.inf)
 _ANONYMOUS: Final = _Held(None, MappingProxyType({}), math.inf)
 
 
+@frozen
+class _Source:
+    """Where the settings come from."""
+
+    arguments: Mapping[str, Any] = field(repr=False)
+    path: str | Path | None = None
+    environ: Mapping[str, str] | None = field(default=None, repr=False)
+
+
 class Session:
     """One identity at one endpoint, on asyncio and on trio, for any number of tasks.
 
@@ -121,10 +132,10 @@ class Session:
         store: Store | None = None,
         **arguments: Any,
     ) -> None:
+        from .config import check_arguments
+
         check_arguments(arguments)
-        self._resolve: Callable[[], Settings] = partial(
-            resolve, arguments, environ=None, search=False
-        )
+        self._source = _Source(arguments)
         self._on_event = on_event
         self._presenter = presenter or Terminal()
         # Until the first token is in hand. Later nobody expects a browser to open.
@@ -159,9 +170,8 @@ class Session:
 
         The file is read at the first use; a wrong value then raises ConfigError.
         """
-        check_arguments(arguments)
-        session = cls(on_event=on_event, presenter=presenter, interactive=interactive)
-        session._resolve = partial(resolve, arguments, environ=os.environ, path=path, search=True)
+        session = cls(on_event=on_event, presenter=presenter, interactive=interactive, **arguments)
+        session._source = _Source(arguments, path, os.environ)
         return session
 
     async def __aenter__(self) -> Self:
@@ -231,6 +241,8 @@ class Session:
 
         Raises StoreError if it cannot be forgotten.
         """
+        from ._upkeep import revoke_all
+
         vault = (await self._set_up()).vault
         held = self._held
         record = await vault.load() or (None if held is None else held.record)
@@ -334,6 +346,8 @@ class Session:
         return self._adopt(await _ROUNDS.run(("login", slot), self._login))
 
     async def _login(self) -> Record | None:
+        from ._grants import Grants
+
         setup = await self._set_up()
         settings = setup.settings
         target = await self._discovered()
@@ -390,6 +404,8 @@ class Session:
         """A token by the client's own secret, which is read anew each time; if the server does
         not know it any more, and it has changed meanwhile, once again.
         """
+        from ._grants import Grants
+
         target = await self._discovered()
         if target.server is None:
             raise MissingMetadata(
@@ -442,6 +458,8 @@ class Session:
         raise self._reauth_required()
 
     async def _refresh_once(self, setup: Setup, record: Record) -> Record:
+        from ._upkeep import refresh_once
+
         fresh = await refresh_once(setup, record)
         self._hold(fresh)
         await self._notify(Refreshed(setup.server, fresh.token.expires_at))
@@ -469,6 +487,8 @@ class Session:
 
     async def _subject(self, record: Record) -> str | None:
         """Whom the login is of, to be shown; not worth waiting for, nor failing for."""
+        from ._sansio.id_token import subject
+
         with suppress(Error), anyio.move_on_after(WHOAMI_DEADLINE):
             if record.token.id_token is not None:
                 return subject(record.token.id_token)
@@ -483,10 +503,10 @@ class Session:
 
     async def _set_up(self) -> Setup:
         if self._ready is None:
-            settings = await anyio.to_thread.run_sync(self._resolve)
-            settings.require_server()
-            _require_supported(settings)
+            settings = await anyio.to_thread.run_sync(_prepare, self._source)
             if self._ready is None:
+                from ._setup import assemble
+
                 self._ready = assemble(
                     settings, self._clock, self._notify, self._given_transport, self._given_store
                 )
@@ -500,6 +520,8 @@ class Session:
         return self._target
 
     async def _discover(self) -> Target:
+        from ._target import discover
+
         setup = await self._set_up()
         return await discover(setup.driver, setup.settings, random_bits)
 
@@ -507,6 +529,8 @@ class Session:
         self, held: _Held, procedure: str, message: object
     ) -> tuple[Callable[[], Object], str | None]:
         """The reply to one call, still to be read, and the access token if it was refused."""
+        from ._sansio.connect import read_reply, unary_request
+
         setup = await self._set_up()
         if setup.settings.endpoint is None:
             raise ConfigError(
@@ -569,13 +593,22 @@ class Session:
         return "the control plane" if self._ready is None else self._ready.server
 
 
-def _require_supported(settings: Settings) -> None:
+def _prepare(source: _Source) -> Settings:
+    """The settings; and all that takes time to import, in a thread that nobody else waits for."""
+    from . import _grants, _setup, _target, _upkeep  # noqa: F401
+    from ._sansio import connect  # noqa: F401
+    from .config import resolve
+
+    search = source.environ is not None
+    settings = resolve(source.arguments, environ=source.environ, path=source.path, search=search)
+    settings.require_server()
     if settings.auth_type in {"ExternalCommand", "Passthrough"}:
         raise ConfigError(
             f"authType {settings.auth_type} is not supported by this version; use Pkce, "
             "DeviceFlow or ClientSecret",
             reason="auth_type",
         )
+    return settings
 
 
 def _older(one: Record, other: Record) -> bool:

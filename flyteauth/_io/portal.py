@@ -80,24 +80,36 @@ def call(function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
             "a blocking call from flyteauth's own event loop would wait for itself; "
             "await the async function instead"
         )
-    ended = threading.Event()
+    ended, interrupted = threading.Event(), threading.Event()
+    scopes: list[anyio.CancelScope] = []
     exits: list[BaseException] = []
 
     async def work() -> T | None:
         try:
-            return await function(*args)
+            with anyio.CancelScope() as scope:
+                scopes.append(scope)
+                if interrupted.is_set():
+                    scope.cancel()
+                return await function(*args)
         except (KeyboardInterrupt, SystemExit) as error:
             exits.append(error)  # meant for the caller: the portal is not to end by it
-            return None
         finally:
             ended.set()
+        return None
 
-    future = portal.start(work)
+    async def cancel() -> None:
+        for scope in scopes:
+            scope.cancel()
+
     try:
+        # Ctrl-C may come at any point of this, also before the future is ours to cancel.
+        future = portal.start(work)
         while not future.done():
             wait((future,), _WAIT)
     except BaseException:
-        future.cancel()
+        interrupted.set()
+        with suppress(RuntimeError):
+            portal.start(cancel)
         ended.wait(TIDY_UP)
         raise
     if exits:

@@ -11,10 +11,9 @@ import contextlib
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import Generic, TypeVar, TypeVarTuple
+from typing import Any, Generic, TypeVar, TypeVarTuple
 
 import anyio
-import anyio.from_thread
 import anyio.lowlevel
 
 T = TypeVar("T")
@@ -37,8 +36,11 @@ class DaemonCall(Generic[T]):
             self._value.append(self._function())
         except BaseException as error:  # noqa: BLE001  # whatever it is, the caller gets it
             self._error = error
+        # Not anyio.from_thread.run_sync: that waits for the loop, for ever if it ends just now.
+        loop: Any = self._token.native_token
+        post = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
-            anyio.from_thread.run_sync(self._done.set, token=self._token)
+            post(self._done.set)
 
     async def result(self, deadline: float) -> T:
         """What the call returns or raises; TimeoutError after *deadline* seconds."""

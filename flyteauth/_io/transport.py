@@ -279,7 +279,9 @@ class HttpxTransport:
                 _hide_secrets_from_logs()
                 self._context = _tls_context(self._ca_file, verify=self._verify)
                 self.open_pool(None)  # imports what httpx imports late
-                import encodings.idna  # noqa: F401  # and what looking up a name imports late
+                # And what looking up a name imports late.
+                import concurrent.futures.thread  # noqa: F401
+                import encodings.idna  # noqa: F401
             if where not in self._proxies:
                 scheme, host, port = where
                 self._proxies[where] = _proxy(self._proxy_url, scheme, host, port)

@@ -41,6 +41,8 @@ _TICK: Final = 1 / 1024
 _HUGE: Final = 10_000_000
 
 _VERIFIER: Final = re.compile(r"[A-Za-z0-9._~-]{43,128}")  # RFC 7636 §4.1
+
+
 class AuthorizationServer:
     """Codes, device codes and tokens, and the requests that turn one into another."""
 
@@ -331,9 +333,7 @@ class AuthorizationServer:
         if family.refresh_token is not None:
             reply["refresh_token"] = family.refresh_token
         if "openid" in scopes:
-            reply["id_token"] = id_token(
-                self.settings, family, reply["access_token"], at, nonce
-            )
+            reply["id_token"] = id_token(self.settings, family, reply["access_token"], at, nonce)
         return reply
 
     def description(self, refusal: Refusal) -> str:

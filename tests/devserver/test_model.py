@@ -18,8 +18,10 @@ from flyteauth.devserver.seed import USER_CODE_ALPHABET, Seed
 from .harness import AUTHORIZATION, BASE, DEVICE_CODE, SEED, START, USER_INFO, Peer, basic, reply
 
 PACKAGE = Path(flyteauth.devserver.__file__).parent
-PURE = "authorization browser calls clients discovery identity issued messages model pages "
-    "requests seed settings signing".split()
+PURE = """
+    authorization browser calls clients discovery identity issued messages model pages requests
+    seed settings signing
+""".split()
 ROUTES = sorted(ControlPlane(Settings(base_url=BASE), SEED)._routes)
 
 texts = st.text(max_size=40) | st.sampled_from(

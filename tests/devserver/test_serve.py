@@ -91,8 +91,8 @@ def command(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, 
             assert line, process.stderr.read() if process.stderr else ""
             yield process, json.loads(line)
         finally:
-            if process.poll() is None:
-                process.kill()
+            process.terminate()  # so that it removes what it has written
+            process.wait(DEADLINE)
 
 
 def ended(process: subprocess.Popen[str], number: int) -> tuple[int, str, str]:

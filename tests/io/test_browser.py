@@ -7,7 +7,9 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -22,12 +24,13 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="the launchers here are POSIX scripts"),
 ]
 
+Program = Callable[[str, str], Path]
 URL = "https://as.example/authorize?scope=a%20b&state=x;y&q='$(touch%20pwned)'"
 BOUND = 20.0
 
 
 @pytest.fixture
-def desktop(tmp_path, monkeypatch):
+def desktop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program]:
     """A machine whose only programs are those that a test writes."""
     for name in ("BROWSER", "WAYLAND_DISPLAY", "WSL_DISTRO_NAME"):
         monkeypatch.delenv(name, raising=False)
@@ -43,11 +46,14 @@ def desktop(tmp_path, monkeypatch):
         return path
 
     yield program
-    for thread in threading.enumerate():
-        if thread.name.startswith("flyteauth"):
-            thread.join(BOUND)
-            assert not thread.is_alive()
-    gc.collect()
+    for thread in ours():
+        thread.join(BOUND)
+        assert not thread.is_alive()
+    gc.collect()  # an unreaped child is a ResourceWarning, and that an error
+
+
+def ours() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("flyteauth")]
 
 
 class Line:
@@ -87,7 +93,7 @@ class Line:
 
 
 @pytest.fixture
-def line(tmp_path):
+def line(tmp_path: Path) -> Iterator[Line]:
     line = Line(tmp_path / "line")
     yield line
     line.close()
@@ -98,7 +104,9 @@ STAYS = "exec 3>line; echo $$ >&3; sleep 1000 & wait"
 
 
 @pytest.mark.req("AZR-15")
-async def test_the_url_reaches_the_launcher_whole_and_unshelled(desktop, tmp_path):
+async def test_the_url_reaches_the_launcher_whole_and_unshelled(
+    desktop: Program, tmp_path: Path
+) -> None:
     desktop("xdg-open", 'printf "%s\\n" "$#" "$1" > said')
     assert await open_browser(URL)
     assert (tmp_path / "said").read_text().splitlines() == ["1", URL]
@@ -125,7 +133,9 @@ async def test_the_url_reaches_the_launcher_whole_and_unshelled(desktop, tmp_pat
         "",
     ],
 )
-async def test_what_is_no_secure_url_is_not_opened(desktop, tmp_path, url):
+async def test_what_is_no_secure_url_is_not_opened(
+    desktop: Program, tmp_path: Path, url: str
+) -> None:
     desktop("xdg-open", "touch opened")
     with pytest.raises(InvalidResponse):
         await open_browser(url)
@@ -135,17 +145,17 @@ async def test_what_is_no_secure_url_is_not_opened(desktop, tmp_path, url):
 @pytest.mark.parametrize(
     "url", ["http://localhost:1/a?b=c", "http://[::1]:1/a", "http://127.0.0.1/"]
 )
-def test_plain_http_may_stay_on_this_machine(url):
+def test_plain_http_may_stay_on_this_machine(url: str) -> None:
     check(url)
 
 
 @pytest.mark.req("AZR-16")
-async def test_without_any_launcher_nothing_has_opened(desktop):
+async def test_without_any_launcher_nothing_has_opened(desktop: Program) -> None:
     assert not await open_browser(URL)
 
 
 @pytest.mark.req("AZR-16")
-async def test_the_next_launcher_is_tried_when_one_fails(desktop, tmp_path):
+async def test_the_next_launcher_is_tried_when_one_fails(desktop: Program, tmp_path: Path) -> None:
     desktop("xdg-open", "exit 3")
     desktop("gio", 'echo "$@" > said')
     assert await open_browser(URL)
@@ -153,14 +163,18 @@ async def test_the_next_launcher_is_tried_when_one_fails(desktop, tmp_path):
 
 
 @pytest.mark.req("AZR-16")
-async def test_noise_stays_away_from_our_terminal(desktop, capfd):
+async def test_noise_stays_away_from_our_terminal(
+    desktop: Program, capfd: pytest.CaptureFixture[str]
+) -> None:
     desktop("xdg-open", "echo noise; echo noise >&2; read line")
     assert not await open_browser(URL)  # read finds no terminal, so it fails
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.req("AZR-16")
-async def test_a_launcher_that_stays_has_opened_and_is_left_alone(desktop, line):
+async def test_a_launcher_that_stays_has_opened_and_is_left_alone(
+    desktop: Program, line: Line
+) -> None:
     desktop("xdg-open", STAYS)
     async with opening(URL, settle=0.05) as browser:
         process = await line.up()
@@ -173,7 +187,9 @@ async def test_a_launcher_that_stays_has_opened_and_is_left_alone(desktop, line)
 
 @pytest.mark.req("CBK-16")
 @pytest.mark.parametrize("early", [False, True])
-async def test_who_is_cancelled_takes_the_launcher_and_its_children_along(desktop, line, early):
+async def test_who_is_cancelled_takes_the_launcher_and_its_children_along(
+    desktop: Program, line: Line, early: bool
+) -> None:
     desktop("xdg-open", STAYS)
     with anyio.CancelScope() as scope:
         async with opening(URL, settle=BOUND if early else 0) as browser:
@@ -187,7 +203,7 @@ async def test_who_is_cancelled_takes_the_launcher_and_its_children_along(deskto
 
 
 @pytest.mark.req("CBK-16")
-async def test_a_cancelled_open_browser_ends_its_launcher(desktop, line):
+async def test_a_cancelled_open_browser_ends_its_launcher(desktop: Program, line: Line) -> None:
     desktop("xdg-open", STAYS)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(open_browser, URL)
@@ -196,7 +212,9 @@ async def test_a_cancelled_open_browser_ends_its_launcher(desktop, line):
     await line.gone()
 
 
-async def test_a_launcher_that_ignores_the_signal_is_killed(desktop, line, monkeypatch):
+async def test_a_launcher_that_ignores_the_signal_is_killed(
+    desktop: Program, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "TERM_GRACE", 0.01)
     desktop("xdg-open", "trap '' TERM; " + STAYS + "; wait")
     async with opening(URL, settle=BOUND) as browser:
@@ -207,7 +225,7 @@ async def test_a_launcher_that_ignores_the_signal_is_killed(desktop, line, monke
 
 
 @pytest.mark.req("AZR-16")
-async def test_a_launcher_that_hangs_is_not_waited_for(desktop, line):
+async def test_a_launcher_that_hangs_is_not_waited_for(desktop: Program, line: Line) -> None:
     desktop("xdg-open", STAYS)
     async with opening(URL, settle=BOUND, deadline=0.3) as browser:
         process = await line.up()
@@ -216,13 +234,16 @@ async def test_a_launcher_that_hangs_is_not_waited_for(desktop, line):
     await line.gone()
 
 
-async def test_starting_that_hangs_is_not_waited_for(desktop, monkeypatch):
+async def test_starting_that_hangs_is_not_waited_for(
+    desktop: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
     released = threading.Event()
 
-    def nothing():
+    def hang(*args: Any, **kwargs: Any) -> None:
+        released.wait(BOUND)
         raise OSError
 
-    monkeypatch.setattr(subprocess, "Popen", lambda *args, **kwargs: released.wait() and nothing())
+    monkeypatch.setattr(subprocess, "Popen", hang)
     desktop("xdg-open", "")
     async with opening(URL, deadline=0.01) as browser:
         assert not await browser.opened()
@@ -230,10 +251,12 @@ async def test_starting_that_hangs_is_not_waited_for(desktop, monkeypatch):
 
 
 @pytest.mark.req("CBK-16")
-async def test_a_launcher_that_starts_after_the_end_is_ended(desktop, line, monkeypatch):
+async def test_a_launcher_that_starts_after_the_end_is_ended(
+    desktop: Program, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
     released, real = threading.Event(), subprocess.Popen
 
-    def slow(*args, **kwargs):
+    def slow(*args: Any, **kwargs: Any) -> Any:
         released.wait(BOUND)
         return real(*args, **kwargs)
 
@@ -245,13 +268,15 @@ async def test_a_launcher_that_starts_after_the_end_is_ended(desktop, line, monk
             await browser.opened()
     assert scope.cancelled_caught
     released.set()
-    while threads := [one for one in threading.enumerate() if one.name.startswith("flyteauth")]:
+    while threads := ours():
         await anyio.to_thread.run_sync(threads[0].join, BOUND)
     assert not await browser.opened()
     assert not line.alive()
 
 
-async def test_after_the_body_no_other_launcher_is_tried(desktop, tmp_path, line):
+async def test_after_the_body_no_other_launcher_is_tried(
+    desktop: Program, tmp_path: Path, line: Line
+) -> None:
     desktop("xdg-open", "exec 3>line; echo $$ >&3; exec sleep 1000")
     desktop("gio", "touch opened")
     async with opening(URL, settle=BOUND) as browser:
@@ -262,7 +287,9 @@ async def test_after_the_body_no_other_launcher_is_tried(desktop, tmp_path, line
 
 
 @pytest.mark.req("AZR-16")
-async def test_the_loop_goes_on_and_the_browser_may_need_its_answer_before_it_ends(desktop, line):
+async def test_the_loop_goes_on_and_the_browser_may_need_its_answer_before_it_ends(
+    desktop: Program, line: Line
+) -> None:
     desktop("curl", "exec 3>line; echo $$ >&3; read reply < reply; exit 0")
     os.mkfifo(line.path.parent / "reply")
     os.environ["BROWSER"] = "curl -sL -o /dev/null %s"
@@ -294,21 +321,23 @@ async def test_the_loop_goes_on_and_the_browser_may_need_its_answer_before_it_en
         ({"DISPLAY": "", "SSH_CONNECTION": "x"}, "linux", None),
     ],
 )
-def test_which_launcher_comes_first(monkeypatch, environ, platform, first):
-    monkeypatch.setattr(module.Path, "read_text", lambda path, encoding: "Linux version 6.1")
+def test_which_launcher_comes_first(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], platform: str, first: list[str] | None
+) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *args, **kwargs: "Linux version 6.1")
     assert next(launchers(URL, environ, platform), None) == first
 
 
-def test_windows_subsystem_for_linux_is_noticed_by_its_kernel(monkeypatch):
-    monkeypatch.setattr(
-        module.Path, "read_text", lambda path, encoding: "Linux Microsoft-standard-WSL2"
-    )
+def test_windows_subsystem_for_linux_is_noticed_by_its_kernel(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Path, "read_text", lambda *args, **kwargs: "Linux Microsoft-standard-WSL2")
     assert [argv[0] for argv in launchers(URL, {}, "linux")] == ["wslview", "rundll32.exe"]
 
 
-def test_a_system_without_proc_is_not_wsl(monkeypatch):
-    def missing(path, encoding):
+def test_a_system_without_proc_is_not_wsl(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*args: Any, **kwargs: Any) -> None:
         raise FileNotFoundError
 
-    monkeypatch.setattr(module.Path, "read_text", missing)
+    monkeypatch.setattr(Path, "read_text", missing)
     assert list(launchers(URL, {}, "linux")) == []

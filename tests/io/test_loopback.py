@@ -4,7 +4,9 @@ import asyncio
 import errno
 import gc
 import socket
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
@@ -39,7 +41,7 @@ needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6
 
 
 @pytest.fixture(autouse=True)
-def no_socket_is_left(monkeypatch):
+def no_socket_is_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(module, "LINGER", 0.1)  # some clients below close only after the test
     yield
     gc.collect()  # an unclosed socket is a ResourceWarning, and that an error
@@ -113,7 +115,7 @@ def refused(port: int, host: str = "127.0.0.1") -> bool:
 
 
 @pytest.mark.req("CBK-01", "AZR-09", "AZR-12")
-async def test_a_free_port_is_taken_and_read_back():
+async def test_a_free_port_is_taken_and_read_back() -> None:
     for uri in (ANY_PORT, "http://localhost/callback", "HTTP://LocalHost:/callback?x=1"):
         async with listen(uri) as loopback:
             port = port_of(loopback.redirect_uri)
@@ -125,7 +127,7 @@ async def test_a_free_port_is_taken_and_read_back():
 
 
 @pytest.mark.req("AZR-09")
-async def test_a_fixed_redirect_uri_stays_as_it_is():
+async def test_a_fixed_redirect_uri_stays_as_it_is() -> None:
     async with listen(IPV4_ONLY) as first:
         uri = first.redirect_uri
     async with listen(uri) as second:
@@ -133,7 +135,7 @@ async def test_a_fixed_redirect_uri_stays_as_it_is():
 
 
 @pytest.mark.req("CBK-19", "HTM-02", "HTM-03", "AZR-14")
-async def test_the_browser_gets_a_whole_page_when_the_login_is_done():
+async def test_the_browser_gets_a_whole_page_when_the_login_is_done() -> None:
     async with listen(ANY_PORT) as loopback:
         answer = await log_in(loopback)
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -144,7 +146,7 @@ async def test_the_browser_gets_a_whole_page_when_the_login_is_done():
 
 
 @pytest.mark.req("HTM-02")
-async def test_the_page_is_withheld_until_the_answer_is_known():
+async def test_the_page_is_withheld_until_the_answer_is_known() -> None:
     async with listen(ANY_PORT) as loopback:
         with socket.create_connection(("127.0.0.1", port_of(loopback.redirect_uri))) as browser:
             browser.setblocking(False)
@@ -162,7 +164,7 @@ async def test_the_page_is_withheld_until_the_answer_is_known():
 @needs_ipv6
 @pytest.mark.req("AZR-11")
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-async def test_localhost_is_served_on_both_families(host):
+async def test_localhost_is_served_on_both_families(host: str) -> None:
     async with listen(ANY_PORT) as loopback:
         assert status(await log_in(loopback, host)) == 200
 
@@ -172,7 +174,7 @@ async def test_localhost_is_served_on_both_families(host):
 @pytest.mark.parametrize(
     ("uri", "own", "other"), [("127.0.0.1", "127.0.0.1", "::1"), ("[::1]", "::1", "127.0.0.1")]
 )
-async def test_a_literal_address_is_served_alone(uri, own, other):
+async def test_a_literal_address_is_served_alone(uri: str, own: str, other: str) -> None:
     async with listen(f"http://{uri}/callback") as loopback:
         port = port_of(loopback.redirect_uri)
         assert refused(port, other)
@@ -180,7 +182,7 @@ async def test_a_literal_address_is_served_alone(uri, own, other):
     assert refused(port, own)
 
 
-async def test_a_redirect_that_comes_before_anybody_waits_is_kept():
+async def test_a_redirect_that_comes_before_anybody_waits_is_kept() -> None:
     async with listen(ANY_PORT) as loopback, await connect(loopback) as browser:
         await browser.send(get(loopback, GOOD))
         assert status(await ask(loopback, get(loopback, GOOD, "/favicon.ico"))) == 404
@@ -197,7 +199,7 @@ async def test_a_redirect_that_comes_before_anybody_waits_is_kept():
 
 
 @pytest.mark.req("CBK-15")
-async def test_a_reload_gets_the_same_page_and_another_code_none():
+async def test_a_reload_gets_the_same_page_and_another_code_none() -> None:
     async with listen(ANY_PORT) as loopback:
         async with await connect(loopback) as first, await connect(loopback) as reload:
             await first.send(get(loopback, GOOD))
@@ -218,7 +220,7 @@ async def test_a_reload_gets_the_same_page_and_another_code_none():
 
 
 @pytest.mark.req("CBK-15")
-async def test_the_first_page_stays_and_a_late_browser_gets_it():
+async def test_the_first_page_stays_and_a_late_browser_gets_it() -> None:
     async with listen(ANY_PORT) as loopback:
         await loopback.answer(Page("No", "denied <b>", ok=False))
         await loopback.answer(DONE)
@@ -252,7 +254,7 @@ JUNK = [
 
 @pytest.mark.req("CBK-18")
 @pytest.mark.parametrize("junk", JUNK)
-async def test_junk_is_closed_or_refused(junk):
+async def test_junk_is_closed_or_refused(junk: bytes) -> None:
     async with listen(ANY_PORT) as loopback:
         async with await connect(loopback) as stream:
             await stream.send(junk) if junk else None
@@ -279,8 +281,8 @@ async def test_junk_is_closed_or_refused(junk):
     ],
 )
 async def test_stray_requests_are_refused_and_the_login_goes_on(
-    method, path, query, header, expected
-):
+    method: Any, path: str, query: str, header: Any, expected: Any
+) -> None:
     async with listen(ANY_PORT) as loopback:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(loopback.receive, STATE)
@@ -300,7 +302,7 @@ async def test_stray_requests_are_refused_and_the_login_goes_on(
 
 
 @pytest.mark.req("CBK-18")
-async def test_long_targets_and_heads():
+async def test_long_targets_and_heads() -> None:
     async with listen(ANY_PORT) as loopback:
         assert status(await ask(loopback, get(loopback, "x=" + "y" * 40_000))) == 414
         assert status(await ask(loopback, b"GET /" + b"y" * 1024 * 1024)) in {0, 431}
@@ -313,7 +315,7 @@ async def test_long_targets_and_heads():
 
 
 @pytest.mark.req("CBK-19")
-async def test_an_answer_is_not_lost_to_a_body_that_nobody_reads():
+async def test_an_answer_is_not_lost_to_a_body_that_nobody_reads() -> None:
     async with listen(ANY_PORT) as loopback:
         head = get(loopback, GOOD).replace(b"GET", b"POST", 1)
         request = head.replace(b"\r\n\r\n", b"\r\nContent-Length: 400000\r\n\r\n")
@@ -323,7 +325,7 @@ async def test_an_answer_is_not_lost_to_a_body_that_nobody_reads():
 
 
 @pytest.mark.req("CBK-09")
-async def test_an_answer_to_another_login_is_remembered():
+async def test_an_answer_to_another_login_is_remembered() -> None:
     async with listen(ANY_PORT) as loopback, anyio.create_task_group() as tasks:
         tasks.start_soon(loopback.receive, STATE)
         await ask(loopback, get(loopback, "", "/favicon.ico"))
@@ -335,7 +337,7 @@ async def test_an_answer_to_another_login_is_remembered():
 
 
 @pytest.mark.req("CBK-09", "CBK-18")
-async def test_a_thousand_junk_requests_before_the_real_one():
+async def test_a_thousand_junk_requests_before_the_real_one() -> None:
     async with listen(ANY_PORT) as loopback:
         kinds = [
             *JUNK[1:],
@@ -365,7 +367,7 @@ async def test_a_thousand_junk_requests_before_the_real_one():
 
 
 @pytest.mark.req("CBK-17")
-async def test_a_hundred_idle_connections_do_not_starve_the_real_one():
+async def test_a_hundred_idle_connections_do_not_starve_the_real_one() -> None:
     async with listen(ANY_PORT) as loopback, AsyncExitStack() as stack:
         for number in range(100):
             stream = await stack.enter_async_context(await connect(loopback))
@@ -375,7 +377,7 @@ async def test_a_hundred_idle_connections_do_not_starve_the_real_one():
 
 
 @pytest.mark.req("CBK-17")
-async def test_a_waiting_browser_is_not_pushed_out_and_the_oldest_idle_one_is():
+async def test_a_waiting_browser_is_not_pushed_out_and_the_oldest_idle_one_is() -> None:
     async with listen(ANY_PORT) as loopback, AsyncExitStack() as stack:
         browser = await stack.enter_async_context(await connect(loopback))
         await browser.send(get(loopback, GOOD))
@@ -390,7 +392,9 @@ async def test_a_waiting_browser_is_not_pushed_out_and_the_oldest_idle_one_is():
 
 
 @pytest.mark.req("CBK-17")
-async def test_when_every_place_waits_for_the_page_newcomers_are_sent_away(monkeypatch):
+async def test_when_every_place_waits_for_the_page_newcomers_are_sent_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(module, "CONNECTIONS_MAX", 1)
     async with listen(ANY_PORT) as loopback, await connect(loopback) as browser:
         await browser.send(get(loopback, GOOD))
@@ -403,7 +407,7 @@ async def test_when_every_place_waits_for_the_page_newcomers_are_sent_away(monke
 
 @pytest.mark.req("CBK-17")
 @pytest.mark.parametrize("part", [b"", b"GET /callback?code=A&sta"])
-async def test_a_slow_head_has_a_deadline(part):
+async def test_a_slow_head_has_a_deadline(part: bytes) -> None:
     async with listen(ANY_PORT, read_timeout=0.01) as loopback, await connect(loopback) as stream:
         if part:
             await stream.send(part)
@@ -411,7 +415,9 @@ async def test_a_slow_head_has_a_deadline(part):
 
 
 @pytest.mark.req("CBK-16")
-async def test_a_browser_that_takes_nothing_does_not_hold_the_login_up(monkeypatch):
+async def test_a_browser_that_takes_nothing_does_not_hold_the_login_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(module, "LINGER", 0.01)
     async with listen(ANY_PORT) as loopback, await connect(loopback) as browser:
         await browser.send(get(loopback, GOOD))
@@ -420,7 +426,7 @@ async def test_a_browser_that_takes_nothing_does_not_hold_the_login_up(monkeypat
             await loopback.answer(Page("", "", ok=True, html=b"x" * 50_000_000))
 
 
-async def test_an_exhausted_descriptor_table_is_waited_out(monkeypatch):
+async def test_an_exhausted_descriptor_table_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_BREATHER", 0)
     real, failures = (
         socket.socket.accept,
@@ -431,7 +437,7 @@ async def test_an_exhausted_descriptor_table_is_waited_out(monkeypatch):
         ],
     )
 
-    def accept(self):
+    def accept(self: socket.socket) -> Any:
         if failures:
             raise failures.pop(0)
         return real(self)
@@ -444,10 +450,10 @@ async def test_an_exhausted_descriptor_table_is_waited_out(monkeypatch):
 
 @pytest.mark.req("CBK-18", "ERR-07")
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_any_bytes_leave_the_login_waiting(backend):
+def test_any_bytes_leave_the_login_waiting(backend: str) -> None:
     @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(st.binary() | st.binary().map(lambda x: b"GET /callback?" + x), max_size=30))
-    def check(messages):
+    def check(messages: list[bytes]) -> None:
         async def main() -> None:
             async with listen(ANY_PORT) as loopback:
                 for message in messages:
@@ -469,7 +475,7 @@ def test_any_bytes_leave_the_login_waiting(backend):
 
 
 @pytest.mark.req("AZR-12", "AZR-13", "AZR-11")
-async def test_a_second_live_bind_fails_with_the_port_and_what_to_do():
+async def test_a_second_live_bind_fails_with_the_port_and_what_to_do() -> None:
     for uri in (ANY_PORT, IPV4_ONLY):
         async with listen(uri) as loopback:
             port = port_of(loopback.redirect_uri)
@@ -490,7 +496,9 @@ async def test_a_second_live_bind_fails_with_the_port_and_what_to_do():
         (socket.AF_INET, "0.0.0.0", "::1"),
     ],
 )
-async def test_a_stranger_on_one_family_is_noticed_and_nothing_stays_bound(family, own, other):
+async def test_a_stranger_on_one_family_is_noticed_and_nothing_stays_bound(
+    family: socket.AddressFamily, own: str, other: str
+) -> None:
     with socket.socket(family) as stranger:
         stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         stranger.bind((own, 0))
@@ -504,7 +512,7 @@ async def test_a_stranger_on_one_family_is_noticed_and_nothing_stays_bound(famil
 
 
 @pytest.mark.req("AZR-13", "AZR-14")
-async def test_the_port_is_free_at_once_after_a_login():
+async def test_the_port_is_free_at_once_after_a_login() -> None:
     async with listen(ANY_PORT) as loopback:
         await log_in(loopback)
         uri = loopback.redirect_uri
@@ -514,14 +522,17 @@ async def test_the_port_is_free_at_once_after_a_login():
             assert status(await log_in(loopback)) == 200
 
 
-def failing_bind(monkeypatch, *failures: tuple[socket.AddressFamily, int, int]):
+def failing_bind(
+    monkeypatch: pytest.MonkeyPatch, *failures: tuple[socket.AddressFamily, int, int]
+) -> None:
     """Make binding fail: (family, error number, how often)."""
-    real, left = module._bind_one, [list(failure) for failure in failures]
+    real = module._bind_one
+    left = [[family, number] for family, number, times in failures for _ in range(times)]
 
-    def bind_one(family, host, port):
+    def bind_one(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
         for failure in left:
-            if failure[0] == family and failure[2]:
-                failure[2] -= 1
+            if failure[0] == family:
+                left.remove(failure)
                 raise OSError(failure[1], "no")
         return real(family, host, port)
 
@@ -530,7 +541,9 @@ def failing_bind(monkeypatch, *failures: tuple[socket.AddressFamily, int, int]):
 
 @pytest.mark.req("AZR-11")
 @pytest.mark.parametrize("number", [errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT])
-async def test_a_host_without_ipv6_has_localhost_all_the_same(monkeypatch, number):
+async def test_a_host_without_ipv6_has_localhost_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
     failing_bind(monkeypatch, (socket.AF_INET6, number, 99))
     async with listen(ANY_PORT) as loopback:
         assert [address[0] for address in loopback.addresses] == ["127.0.0.1"]
@@ -538,7 +551,7 @@ async def test_a_host_without_ipv6_has_localhost_all_the_same(monkeypatch, numbe
 
 
 @pytest.mark.req("AZR-10")
-async def test_a_host_without_the_address_says_so(monkeypatch):
+async def test_a_host_without_the_address_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     failing_bind(
         monkeypatch,
         (socket.AF_INET, errno.EADDRNOTAVAIL, 99),
@@ -551,7 +564,9 @@ async def test_a_host_without_the_address_says_so(monkeypatch):
 
 
 @needs_ipv6
-async def test_a_port_that_is_free_in_one_family_only_is_not_taken(monkeypatch):
+async def test_a_port_that_is_free_in_one_family_only_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     failing_bind(monkeypatch, (socket.AF_INET6, errno.EADDRINUSE, 3))
     async with listen(ANY_PORT) as loopback:
         assert len(loopback.addresses) == 2
@@ -561,7 +576,9 @@ async def test_a_port_that_is_free_in_one_family_only_is_not_taken(monkeypatch):
     assert caught.value.reason == "port_in_use"
 
 
-async def test_a_privileged_port_is_a_setting_that_is_wrong(monkeypatch):
+async def test_a_privileged_port_is_a_setting_that_is_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     failing_bind(monkeypatch, (socket.AF_INET, errno.EACCES, 1))
     with pytest.raises(ConfigError, match="port 80 .* above 1023") as caught:
         bind("http://localhost:80/callback")
@@ -586,7 +603,7 @@ async def test_a_privileged_port_is_a_setting_that_is_wrong(monkeypatch):
         "",
     ],
 )
-async def test_only_loopback_redirect_uris_are_listened_at(uri):
+async def test_only_loopback_redirect_uris_are_listened_at(uri: str) -> None:
     with pytest.raises(ConfigError) as caught:
         bind(uri)
     assert caught.value.reason == "redirect_uri"
@@ -612,22 +629,28 @@ async def until_held(loopback: Loopback, browser: SocketStream) -> None:
         (KeyboardInterrupt(), b"cancelled"),
     ],
 )
-async def test_what_the_body_raises_comes_out_as_it_is_and_the_browser_hears_of_it(error, text):
+async def test_what_the_body_raises_comes_out_as_it_is_and_the_browser_hears_of_it(
+    error: Any, text: Any
+) -> None:
+    async def log_in() -> None:
+        async with listen(ANY_PORT) as loopback:
+            uris.append(loopback.redirect_uri)
+            browsers.append(await stack.enter_async_context(await connect(loopback)))
+            await until_held(loopback, browsers[0])
+            raise error
+
+    uris: list[str] = []
+    browsers: list[SocketStream] = []
     async with AsyncExitStack() as stack:
-        try:
-            async with listen(ANY_PORT) as loopback:
-                uri = loopback.redirect_uri
-                browser = await stack.enter_async_context(await connect(loopback))
-                await until_held(loopback, browser)
-                raise error
-        except BaseException as caught:
-            assert caught is error  # noqa: PT017  # pytest.raises() takes no KeyboardInterrupt along
-            assert caught.__context__ is None
-        page = await read_all(browser)
+        with pytest.raises(type(error)) as caught:
+            await log_in()
+        assert caught.value is error
+        assert error.__context__ is None
+        page = await read_all(browsers[0])
+    bind_again(uris[0])
     assert status(page) == 400
     assert text in page
     assert b"canary" not in page
-    bind_again(uri)
 
 
 def bind_again(uri: str) -> None:
@@ -637,7 +660,7 @@ def bind_again(uri: str) -> None:
 
 
 @pytest.mark.req("AZR-14", "HTM-02")
-async def test_a_body_that_ends_without_an_answer_lets_the_browser_know():
+async def test_a_body_that_ends_without_an_answer_lets_the_browser_know() -> None:
     async with AsyncExitStack() as stack:
         async with listen(ANY_PORT) as loopback:
             browser = await stack.enter_async_context(await connect(loopback))
@@ -648,7 +671,7 @@ async def test_a_body_that_ends_without_an_answer_lets_the_browser_know():
 
 @pytest.mark.req("CBK-16", "AZR-14")
 @pytest.mark.parametrize("held", [False, True])
-async def test_a_cancelled_scope_ends_all_and_tells_the_browser(held):
+async def test_a_cancelled_scope_ends_all_and_tells_the_browser(held: bool) -> None:
     async with AsyncExitStack() as stack:
         with anyio.CancelScope() as scope:
             async with listen(ANY_PORT) as loopback:
@@ -668,7 +691,7 @@ async def test_a_cancelled_scope_ends_all_and_tells_the_browser(held):
 
 
 @pytest.mark.req("CBK-16")
-async def test_a_deadline_is_a_deadline():
+async def test_a_deadline_is_a_deadline() -> None:
     with pytest.raises(TimeoutError), anyio.fail_after(0.01):
         async with listen(ANY_PORT) as loopback:
             await loopback.receive(STATE)
@@ -678,7 +701,7 @@ async def test_a_deadline_is_a_deadline():
 @pytest.mark.req("CBK-16", "AZR-14")
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("steps", range(8))
-async def test_asyncios_own_cancel_at_any_step_ends_all(steps):
+async def test_asyncios_own_cancel_at_any_step_ends_all(steps: int) -> None:
     seen: list[str] = []
 
     async def login() -> None:
@@ -704,7 +727,7 @@ async def test_asyncios_own_cancel_at_any_step_ends_all(steps):
 
 @pytest.mark.req("CBK-16", "AZR-14")
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_second_cancel_while_the_browser_is_told_ends_all_too():
+async def test_a_second_cancel_while_the_browser_is_told_ends_all_too() -> None:
     listening: list[Loopback] = []
 
     async def login() -> None:
@@ -731,7 +754,7 @@ async def test_a_second_cancel_while_the_browser_is_told_ends_all_too():
 
 @pytest.mark.req("CBK-16")
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_asyncio_timeouts_work_around_it():
+async def test_asyncio_timeouts_work_around_it() -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01), listen(ANY_PORT) as loopback:
             await loopback.receive(STATE)
@@ -741,15 +764,15 @@ async def test_asyncio_timeouts_work_around_it():
 
 
 @pytest.mark.req("AZR-14")
-async def test_two_listeners_side_by_side_do_not_mix():
+async def test_two_listeners_side_by_side_do_not_mix() -> None:
     async with listen(ANY_PORT) as one, listen(ANY_PORT) as other:
         assert one.redirect_uri != other.redirect_uri
         assert status(await log_in(other)) == 200
         assert status(await log_in(one)) == 200
 
 
-async def test_a_bug_in_a_handler_is_not_hidden(monkeypatch):
-    def buggy(*args):
+async def test_a_bug_in_a_handler_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def buggy(*args: Any) -> None:
         raise ZeroDivisionError
 
     async def log_in() -> None:

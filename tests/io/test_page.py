@@ -4,6 +4,7 @@ import hashlib
 import re
 from base64 import b64encode
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 from hypothesis import given, strategies as st
@@ -31,10 +32,10 @@ class Tags(HTMLParser):
         self.tags: list[str] = []
         self.text = ""
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
         self.tags.append(tag)
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         self.text += data
 
 
@@ -43,7 +44,7 @@ TAGS = "html head meta meta link title style body main h1 p script".split()
 
 @pytest.mark.req("HTM-01")
 @given(pages)
-def test_no_value_becomes_markup(page):
+def test_no_value_becomes_markup(page: Page) -> None:
     _, _, body = render(page)
     tags = Tags()
     tags.feed(body.decode())
@@ -51,13 +52,13 @@ def test_no_value_becomes_markup(page):
 
 
 @pytest.mark.req("HTM-01", "ERR-04")
-def test_values_are_escaped_with_quotes():
+def test_values_are_escaped_with_quotes() -> None:
     _, _, body = render(success("<script>'{x}'", '"%s" & <b>'))
     assert b"&quot;%s&quot; &amp; &lt;b&gt; to &lt;script&gt;&#x27;{x}&#x27;;" in body
 
 
 @pytest.mark.req("HTM-02")
-def test_success_says_who_and_where():
+def test_success_says_who_and_where() -> None:
     status, _, body = render(success("dns:///flyte.example", "ada"))
     assert status == 200
     assert b"Signed in as ada to dns:///flyte.example; you can close this tab." in body
@@ -79,7 +80,7 @@ def test_success_says_who_and_where():
         (KeyboardInterrupt("canary"), CANCELLED.message),
     ],
 )
-def test_failure_says_why_and_what_to_do(error, text):
+def test_failure_says_why_and_what_to_do(error: Any, text: Any) -> None:
     status, _, body = render(failure(error))
     assert status == 400
     assert text in body.decode()
@@ -89,7 +90,7 @@ def test_failure_says_why_and_what_to_do(error, text):
 
 @pytest.mark.req("HTM-03", "HTM-04")
 @pytest.mark.parametrize("page", [success("x"), CANCELLED, COMPLETED, RECEIVED, BROKEN])
-def test_headers_and_an_empty_icon(page):
+def test_headers_and_an_empty_icon(page: Page) -> None:
     _, headers, body = render(page)
     fields = dict(headers)
     assert len(fields) == len(headers)
@@ -105,7 +106,7 @@ def test_headers_and_an_empty_icon(page):
 
 
 @pytest.mark.req("HTM-05")
-def test_the_one_script_leaves_the_address_with_the_code_and_is_in_the_policy():
+def test_the_one_script_leaves_the_address_with_the_code_and_is_in_the_policy() -> None:
     _, headers, body = render(CANCELLED)
     policy = dict(headers)["content-security-policy"]
     for tag, directive in (("script", "script-src"), ("style", "style-src")):
@@ -116,7 +117,7 @@ def test_the_one_script_leaves_the_address_with_the_code_and_is_in_the_policy():
 
 
 @pytest.mark.req("HTM-02")
-def test_the_callers_own_page_is_sent_as_it_is():
+def test_the_callers_own_page_is_sent_as_it_is() -> None:
     own = b"<h1>\xff{own}</h1>"
     status, headers, body = render(success("x", html=own))
     assert (status, body) == (200, own)
@@ -125,7 +126,7 @@ def test_the_callers_own_page_is_sent_as_it_is():
 
 @pytest.mark.req("CBK-03", "CBK-05", "HTM-01", "HTM-02")
 @pytest.mark.parametrize("reason", "method host path prefetch state too_long malformed".split())
-def test_refusals_are_static_pages_with_their_status(reason):
+def test_refusals_are_static_pages_with_their_status(reason: str) -> None:
     headers = (("allow", "GET"), ("cache-control", "no-store"))
     status, fields, body = render(refusal(Reply(421, reason, headers, error="canary")))
     assert status == 421

@@ -132,12 +132,15 @@ def test_ctrl_c_cancels_the_work_and_comes_through() -> None:
         begun.wait(LIMIT)
         os.kill(os.getpid(), signal.SIGINT)
 
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        call(work)
-    assert tidied.is_set()
-    thread.join(LIMIT)
+    for _ in range(50):  # it comes a little earlier or later each time
+        begun.clear()
+        tidied.clear()
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            call(work)
+        assert tidied.is_set()
+        thread.join(LIMIT)
     assert call(answer) == 42
 
 

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import anyio
 import pytest
@@ -15,7 +17,7 @@ BOUND = 20.0
 
 
 @pytest.fixture
-def stuck():
+def stuck() -> Iterator[Callable[[], bool]]:
     """A call that hangs until the test is over."""
     released = threading.Event()
     yield released.wait
@@ -25,18 +27,18 @@ def stuck():
             thread.join(BOUND)
 
 
-async def test_the_value_comes_back_from_a_daemon_thread():
+async def test_the_value_comes_back_from_a_daemon_thread() -> None:
     def where(prefix: str) -> tuple[str, bool]:
         return prefix + threading.current_thread().name, threading.current_thread().daemon
 
     assert await run_in_daemon(where, "> ", deadline=BOUND) == ("> flyteauth where", True)
-    assert await run_in_daemon(lambda: None, deadline=BOUND) is None
+    assert await run_in_daemon(dict, deadline=BOUND) == {}
 
 
 @pytest.mark.parametrize(
     "error", [OSError("locked"), KeyError("x"), SystemExit(3), TimeoutError("own")]
 )
-async def test_whatever_the_call_raises_the_caller_gets(error):
+async def test_whatever_the_call_raises_the_caller_gets(error: BaseException) -> None:
     def fail() -> None:
         raise error
 
@@ -45,27 +47,27 @@ async def test_whatever_the_call_raises_the_caller_gets(error):
     assert caught.value is error
 
 
-async def test_a_call_that_hangs_has_a_deadline(stuck):
+async def test_a_call_that_hangs_has_a_deadline(stuck: Callable[[], bool]) -> None:
     with pytest.raises(TimeoutError, match="no answer within 0.01 s"):
         await run_in_daemon(stuck, deadline=0.01)
 
 
-async def test_a_deadline_of_zero_takes_what_is_there(stuck):
+async def test_a_deadline_of_zero_takes_what_is_there(stuck: Callable[[], bool]) -> None:
     with pytest.raises(TimeoutError):
         await run_in_daemon(stuck, deadline=0)
 
 
 @pytest.mark.req("CBK-16")
-async def test_a_cancelled_caller_does_not_wait_for_the_call(stuck):
+async def test_a_cancelled_caller_does_not_wait_for_the_call(stuck: Callable[[], bool]) -> None:
     with anyio.fail_after(BOUND), anyio.CancelScope() as scope:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(lambda: run_in_daemon(stuck, deadline=BOUND))
+            tasks.start_soon(partial(run_in_daemon, stuck, deadline=BOUND))
             await anyio.wait_all_tasks_blocked()
             scope.cancel()
     assert scope.cancelled_caught
 
 
-async def test_who_is_cancelled_before_calls_nothing():
+async def test_who_is_cancelled_before_calls_nothing() -> None:
     called: list[int] = []
     with anyio.CancelScope() as scope:
         scope.cancel()
@@ -74,7 +76,7 @@ async def test_who_is_cancelled_before_calls_nothing():
     assert not called
 
 
-async def test_the_loop_goes_on_meanwhile(stuck):
+async def test_the_loop_goes_on_meanwhile(stuck: Callable[[], bool]) -> None:
     beats = 0
 
     async def beat() -> None:
@@ -91,7 +93,7 @@ async def test_the_loop_goes_on_meanwhile(stuck):
     assert beats > 10
 
 
-async def test_several_tasks_wait_for_one_call():
+async def test_several_tasks_wait_for_one_call() -> None:
     release = threading.Event()
     call = DaemonCall(lambda: release.wait(BOUND))
     answers: list[bool] = []
@@ -111,7 +113,7 @@ EXITS = """
 import sys, threading, anyio
 from flyteauth._io.threads import run_in_daemon
 
-async def main():
+async def main() -> None:
     if sys.argv[2] == "deadline":
         try:
             await run_in_daemon(threading.Event().wait, deadline=0.01)
@@ -128,14 +130,14 @@ anyio.run(main, backend=sys.argv[1])
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize(("how", "said"), [("deadline", "timed out"), ("cancel", "cancelled")])
-def test_a_stuck_thread_does_not_keep_the_process(backend, how, said):
+def test_a_stuck_thread_does_not_keep_the_process(backend: str, how: str, said: str) -> None:
     command = [sys.executable, "-W", "error", "-c", EXITS, backend, how]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=BOUND)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, said, "")
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_an_outcome_after_the_end_of_the_loop_is_dropped_quietly(backend):
+def test_an_outcome_after_the_end_of_the_loop_is_dropped_quietly(backend: str) -> None:
     release = threading.Event()
 
     async def main() -> None:

@@ -488,6 +488,22 @@ async def test_a_bad_ca_file_is_a_config_error_that_names_it(
     await transport.aclose()
 
 
+@pytest.mark.skipif(sys.platform in {"darwin", "win32"}, reason="the trust store is no file there")
+async def test_the_systems_bundle_is_found_where_openssl_does_not_look(
+    authority: trustme.CA, ca_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    junk = tmp_path / "junk.pem"
+    junk.write_text("junk")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(
+        transport_module, "BUNDLES", (str(tmp_path / "none"), str(junk), str(ca_file))
+    )
+    with serve(answering(reply()), server_context(authority, "localhost")) as server:
+        received(await send(server))
+        monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))  # then it is meant as it is
+        assert failed(await send(server)).reason == "tls"
+
+
 # Proxies.
 
 

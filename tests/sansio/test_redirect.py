@@ -28,17 +28,17 @@ def get(target: str | bytes = GOOD, *headers: tuple[str, str], method: str = "GE
 
 
 @pytest.mark.req("CBK-02", "CBK-08")
-def test_the_right_request_settles_with_the_full_redirect_uri():
+def test_the_right_request_settles_with_the_full_redirect_uri() -> None:
     assert get() == Settle("http://localhost:53593" + GOOD)
     assert get(GOOD.encode()) == Settle("http://localhost:53593" + GOOD)
 
 
-def test_bytes_as_a_parser_gives_them_are_welcome():
+def test_bytes_as_a_parser_gives_them_are_welcome() -> None:
     request = IncomingRequest(b"GET", GOOD.encode(), [(b"host", b"localhost:53593")])
     assert isinstance(judge(request, URI, STATE), Settle)
 
 
-def test_no_repr_shows_code_state_or_cookies():
+def test_no_repr_shows_code_state_or_cookies() -> None:
     request = IncomingRequest("GET", "/callback?code=canary", (("cookie", "canary"),))
     assert "canary" not in repr(request)
     assert "canary" not in repr(Settle("http://localhost/?code=canary"))
@@ -46,7 +46,7 @@ def test_no_repr_shows_code_state_or_cookies():
 
 @pytest.mark.req("CBK-03")
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "PUT", "POST", "PRI", "get", "", "CONNECT"])
-def test_only_get_is_served(method):
+def test_only_get_is_served(method: Any) -> None:
     assert get(method=method) == Reply(405, "method", (("allow", "GET"),))
 
 
@@ -54,7 +54,7 @@ def test_only_get_is_served(method):
 @pytest.mark.parametrize(
     "host", ["localhost:53593", "LOCALHOST:53593", "127.0.0.1:53593", "[::1]:53593", " [::1]:53593"]
 )
-def test_all_loopback_names_on_the_port_are_one(host):
+def test_all_loopback_names_on_the_port_are_one(host: str) -> None:
     assert isinstance(judge(IncomingRequest("GET", GOOD, [("host", host)]), URI, STATE), Settle)
 
 
@@ -75,13 +75,13 @@ def test_all_loopback_names_on_the_port_are_one(host):
         "",
     ],
 )
-def test_a_foreign_host_is_refused(host):
+def test_a_foreign_host_is_refused(host: str) -> None:
     request = IncomingRequest("GET", GOOD, [("host", host)])
     assert judge(request, URI, STATE) == Reply(421, "host")
 
 
 @pytest.mark.req("CBK-04")
-def test_a_missing_or_repeated_host_is_refused():
+def test_a_missing_or_repeated_host_is_refused() -> None:
     assert judge(IncomingRequest("GET", GOOD), URI, STATE) == Reply(400, "host")
     assert get(GOOD, HOST) == Reply(400, "host")
 
@@ -97,7 +97,7 @@ def test_a_missing_or_repeated_host_is_refused():
         ("https://localhost:53593", Reply),
     ],
 )
-def test_the_authority_of_an_absolute_target_replaces_the_host(prefix, expected):
+def test_the_authority_of_an_absolute_target_replaces_the_host(prefix: str, expected: Any) -> None:
     request = IncomingRequest("GET", prefix + GOOD, [("host", "ignored.example")])
     if prefix.startswith("https"):
         request = IncomingRequest("GET", prefix + GOOD, [HOST])
@@ -116,7 +116,7 @@ def test_the_authority_of_an_absolute_target_replaces_the_host(prefix, expected)
         ("http://[::1]/cb", "[::1]", None),
     ],
 )
-def test_the_default_port_may_be_left_out(uri, host, status):
+def test_the_default_port_may_be_left_out(uri: str, host: str, status: Any) -> None:
     verdict = judge(IncomingRequest("GET", "/cb?state=s", [("host", host)]), uri, "s")
     assert (verdict.status if isinstance(verdict, Reply) else None) == status
 
@@ -138,12 +138,12 @@ def test_the_default_port_may_be_left_out(uri, host, status):
         "callback",
     ],
 )
-def test_only_the_exact_path_is_served(target):
+def test_only_the_exact_path_is_served(target: str) -> None:
     assert get(f"{target}?{GOOD.partition('?')[2]}") == Reply(404, "path")
 
 
 @pytest.mark.req("CBK-02")
-def test_an_empty_path_is_the_root():
+def test_an_empty_path_is_the_root() -> None:
     request = IncomingRequest("GET", "/?state=s", [("host", "localhost:1")])
     assert judge(request, "http://localhost:1", "s") == Settle("http://localhost:1?state=s")
     absolute = IncomingRequest("GET", "http://localhost:1?state=s")
@@ -151,7 +151,7 @@ def test_an_empty_path_is_the_root():
 
 
 @pytest.mark.req("CBK-14")
-def test_another_servers_redirect_path_is_not_ours():
+def test_another_servers_redirect_path_is_not_ours() -> None:
     assert get(GOOD.replace("/callback", "/callback-b")) == Reply(404, "path")
 
 
@@ -168,17 +168,17 @@ def test_another_servers_redirect_path_is_not_ours():
         (("Sec-Fetch-Mode", "no-cors"), Reply(403, "subresource")),
     ],
 )
-def test_speculative_and_subresource_loads_consume_nothing(header, reply):
+def test_speculative_and_subresource_loads_consume_nothing(header: Any, reply: Reply) -> None:
     assert get(GOOD, header) == reply
 
 
 @pytest.mark.req("CBK-05")
-def test_a_navigation_is_welcome():
+def test_a_navigation_is_welcome() -> None:
     assert isinstance(get(GOOD, ("Sec-Fetch-Mode", "navigate")), Settle)
 
 
 @pytest.mark.req("CBK-18")
-def test_long_targets_are_taken_up_to_a_limit():
+def test_long_targets_are_taken_up_to_a_limit() -> None:
     assert isinstance(get(GOOD + "&x=" + "y" * 16 * 1024), Settle)
     assert isinstance(get(GOOD.ljust(TARGET_MAX, "y")), Reply)  # that changes the state
     assert get(GOOD + "&x=" + "y" * TARGET_MAX) == Reply(414, "too_long")
@@ -186,7 +186,7 @@ def test_long_targets_are_taken_up_to_a_limit():
 
 @pytest.mark.req("CBK-18")
 @pytest.mark.parametrize("tail", ["#x", " ", "\0", "é", "\x7f"])
-def test_a_target_that_is_no_target_is_refused(tail):
+def test_a_target_that_is_no_target_is_refused(tail: str) -> None:
     assert get(GOOD + tail) == Reply(400, "malformed")
 
 
@@ -208,20 +208,20 @@ def test_a_target_that_is_no_target_is_refused(tail):
         "state=S-_%C3%A9%00",
     ],
 )
-def test_without_exactly_the_right_state_the_login_goes_on_waiting(query):
+def test_without_exactly_the_right_state_the_login_goes_on_waiting(query: str) -> None:
     verdict = get(f"/callback?{query}")
     assert (verdict.status, verdict.reason) == (400, "state")
 
 
 @pytest.mark.req("CBK-09")
-def test_an_error_without_state_is_a_hint_and_no_more():
+def test_an_error_without_state_is_a_hint_and_no_more() -> None:
     assert get("/callback?error=x%1b[2J%ff").error == "x\\x1b[2J�"
     assert get("/callback?error=x&state=evil").error == ""
     assert get("/callback?code=x").error == ""
 
 
 @pytest.mark.req("CBK-09")
-def test_no_state_to_wait_for_settles_never():
+def test_no_state_to_wait_for_settles_never() -> None:
     for query in ("state=", "state=x", "code=A"):
         request = IncomingRequest("GET", f"/callback?{query}", [HOST])
         assert isinstance(judge(request, URI, ""), Reply)
@@ -244,13 +244,13 @@ def test_no_state_to_wait_for_settles_never():
         "",
     ],
 )
-def test_whatever_carries_the_state_is_the_flows_to_judge(query):
+def test_whatever_carries_the_state_is_the_flows_to_judge(query: str) -> None:
     target = f"/callback?{query}&{urlencode({'state': STATE})}"
     assert get(target) == Settle("http://localhost:53593" + target)
 
 
 @pytest.mark.req("CBK-06")
-def test_the_query_is_form_encoded_utf_8():
+def test_the_query_is_form_encoded_utf_8() -> None:
     uri = f"{URI}?code=a%2Bb+c&state=%C3%A9&error_description=%ff%1b[31m&iss=https%3A%2F%2Fas"
     assert parse_redirect(uri) == {
         "code": "a+b c",
@@ -262,14 +262,14 @@ def test_the_query_is_form_encoded_utf_8():
 
 @pytest.mark.req("CBK-06")
 @pytest.mark.parametrize("name", ["code", "state"])
-def test_a_secret_that_is_not_text_is_refused(name):
+def test_a_secret_that_is_not_text_is_refused(name: str) -> None:
     with pytest.raises(InvalidResponse, match="log in again") as caught:
         parse_redirect(f"{URI}?{name}=%ff")
     assert caught.value.reason == "undecodable"
 
 
 @pytest.mark.req("CBK-08")
-def test_unknown_parameters_are_ignored_and_empty_ones_absent():
+def test_unknown_parameters_are_ignored_and_empty_ones_absent() -> None:
     assert parse_redirect(f"{URI}?code=&x=1&x=2&%ff=1&=&&&state&error=") == {}
     assert parse_redirect(f"{URI}?code=&code=A#code=B&_=_") == {"code": "A"}
     assert parse_redirect(URI) == {}
@@ -281,7 +281,7 @@ def test_unknown_parameters_are_ignored_and_empty_ones_absent():
     "code state iss error error_description error_uri access_token id_token token_type "
     "expires_in".split(),
 )
-def test_a_repeated_known_parameter_is_refused(name):
+def test_a_repeated_known_parameter_is_refused(name: str) -> None:
     with pytest.raises(InvalidResponse, match=f"'{name}'") as caught:
         parse_redirect(f"{URI}?{name}=a&x=y&{name}=a")
     assert caught.value.reason == "duplicate"
@@ -290,7 +290,7 @@ def test_a_repeated_known_parameter_is_refused(name):
 
 
 @pytest.mark.req("RND-04")
-def test_secrets_of_any_kind_compare():
+def test_secrets_of_any_kind_compare() -> None:
     assert same("é", "é")
     assert same("é".encode(), "é")
     assert not same("e", "é")
@@ -302,7 +302,7 @@ def test_secrets_of_any_kind_compare():
 @given(
     uri=st.text() | st.text(alphabet="code=&state%+?#f1é\ud800").map(lambda tail: f"{URI}?{tail}")
 )
-def test_any_text_is_parameters_or_an_invalid_response(uri):
+def test_any_text_is_parameters_or_an_invalid_response(uri: str) -> None:
     try:
         parameters = parse_redirect(uri)
     except InvalidResponse:
@@ -320,14 +320,14 @@ def test_any_text_is_parameters_or_an_invalid_response(uri):
         | st.tuples(st.binary(), st.binary())
     ),
 )
-def test_any_bytes_get_a_reply(method, target, headers):
+def test_any_bytes_get_a_reply(method: Any, target: str, headers: Any) -> None:
     verdict = judge(IncomingRequest(method, target, headers), URI, "unguessable")
     assert isinstance(verdict, Reply)
     assert 400 <= verdict.status < 600
 
 
 @given(state=st.text(min_size=1), other=st.text(min_size=1))
-def test_a_state_settles_itself_and_nothing_else(state, other):
+def test_a_state_settles_itself_and_nothing_else(state: str, other: str) -> None:
     target = "/callback?" + urlencode({"state": other}, errors="surrogatepass")
     if len(target) > TARGET_MAX:
         return
