@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from flyteauth._io.flights import Flights, Rounds
+
+pytestmark = pytest.mark.anyio
+
+
+class Job:
+    """Runs until it is let go; counts how often it was begun."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.started = anyio.Event()
+        self.go = anyio.Event()
+        self.error: Exception | None = None
+
+    async def __call__(self) -> int:
+        self.begun += 1
+        mine = self.begun
+        self.started.set()
+        await self.go.wait()
+        if self.error is not None:
+            raise self.error
+        return mine
+
+
+async def gather(count: int, function: Any) -> list[Any]:
+    outcomes: list[Any] = []
+
+    async def one() -> None:
+        try:
+            outcomes.append(await function())
+        except Exception as error:  # noqa: BLE001
+            outcomes.append(error)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(count):
+            group.start_soon(one)
+    return outcomes
+
+
+@pytest.mark.req("REF-05")
+async def test_a_flight_is_made_once_for_all_who_join() -> None:
+    flights, job = Flights(), Job()
+    works = [flights.join("key", job) for _ in range(5)]
+    assert len(set(map(id, works))) == 1
+    await job.started.wait()
+    job.go.set()
+    assert [await work.wait() for work in works] == [1] * 5
+    assert await flights.join("key", job).wait() == 2
+    assert await flights.join("other", job).wait() == 3
+
+
+async def test_a_flight_outlives_the_one_who_asked_for_it() -> None:
+    flights, job = Flights(), Job()
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as group:
+            group.start_soon(flights.join("key", job).wait)
+            await job.started.wait()
+            scope.cancel()
+    job.go.set()
+    assert await flights.join("key", job).wait() == 1
+
+
+async def test_whoever_waits_for_a_round_shares_its_value() -> None:
+    rounds, job = Rounds(), Job()
+    job.go.set()
+    assert await gather(10, lambda: rounds.run("key", job)) == [1] * 10
+
+
+async def test_whoever_waits_for_a_round_shares_its_failure() -> None:
+    rounds, job = Rounds(), Job()
+    job.error = ValueError("no")
+    job.go.set()
+    outcomes = await gather(10, lambda: rounds.run("key", job))
+    assert job.begun == 1
+    assert [type(outcome) for outcome in outcomes] == [ValueError] * 10
+
+
+async def test_when_the_first_is_cancelled_one_of_the_waiting_goes_on() -> None:
+    rounds, job = Rounds(), Job()
+    outcomes: list[int] = []
+
+    async def wait() -> None:
+        outcomes.append(await rounds.run("key", job))
+
+    async with anyio.create_task_group() as outer:
+        async with anyio.create_task_group() as first:
+            first.start_soon(wait)
+            await job.started.wait()
+            for _ in range(3):
+                outer.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+            first.cancel_scope.cancel()
+        await anyio.wait_all_tasks_blocked()
+        assert job.begun == 2
+        job.go.set()
+    assert outcomes == [2, 2, 2]
+
+
+async def test_rounds_are_shared_across_threads_and_event_loops(anyio_backend: str) -> None:
+    rounds, job = Rounds(), Job()
+
+    async def there() -> int:
+        return await rounds.run("key", job)
+
+    outcomes: list[int] = []
+
+    async def elsewhere(backend: str) -> None:
+        outcomes.append(await anyio.to_thread.run_sync(lambda: anyio.run(there, backend=backend)))
+
+    async with anyio.create_task_group() as group:
+
+        async def here() -> None:
+            outcomes.append(await there())
+
+        group.start_soon(here)
+        await job.started.wait()
+        for backend in ("asyncio", "trio"):
+            group.start_soon(elsewhere, backend)
+        while len(rounds._rounds["key"]._waiters) < 2:  # noqa: ASYNC110  # they are elsewhere
+            await anyio.sleep(0.001)
+        job.go.set()
+    assert outcomes == [1, 1, 1]

@@ -1,0 +1,101 @@
+"""One call over Connect: a message, or an error that says what it means."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+
+from flyteauth._sansio.connect import read_reply, unary_request
+from flyteauth._sansio.errors import FlowError, InvalidResponse, Unreachable
+from flyteauth._sansio.flow import ResponseReceived
+from flyteauth._sansio.http import Response
+
+from . import strategies
+from .conversation import answer, outcome, reply
+
+PROCEDURE = "/flyteidl2.project.ProjectService/ListProjects"
+REQUEST = unary_request(
+    "https://flyte.example/", PROCEDURE, {"limit": 1}, (("authorization", "x"),)
+)
+
+
+def refused(response: Response) -> FlowError:
+    with pytest.raises(FlowError) as raised:
+        read_reply(REQUEST, answer(response))
+    return raised.value
+
+
+def test_a_call_is_a_post_of_one_json_message() -> None:
+    assert (REQUEST.method, REQUEST.url) == ("POST", f"https://flyte.example{PROCEDURE}")
+    assert REQUEST.body == b'{"limit":1}'
+    assert REQUEST.header("Content-Type") == "application/json"
+    assert REQUEST.header("Connect-Protocol-Version") == "1"
+    assert REQUEST.header("Authorization") == "x"
+
+
+def test_a_reply_is_a_json_object() -> None:
+    assert read_reply(REQUEST, answer(reply(200, projects=[]))) == {"projects": []}
+    assert refused(Response(200, (), b"<html>")).reason == "not_json"
+
+
+@pytest.mark.req("BRR-09", "ERR-01")
+@pytest.mark.parametrize(
+    ("status", "code", "hint"),
+    [
+        (401, "unauthenticated", "log in again"),
+        (403, "permission_denied", "ask for the permission, or log in as somebody else"),
+        (404, "not_found", "check the name"),
+        (400, "invalid_argument", "check the arguments"),
+        (501, "unimplemented", "check that the endpoint is a Flyte 2 control plane"),
+        (500, "internal", "report this to whoever runs it"),
+        (500, "unknown", "report this to whoever runs it"),
+        (418, "new_code", "report this to whoever runs it"),
+    ],
+)
+def test_an_error_keeps_its_code(status: int, code: str, hint: str) -> None:
+    error = refused(reply(status, code=code, message="no \x1b[31m unauthorized"))
+    assert type(error) is FlowError
+    assert error.reason == code
+    assert str(error) == (f"the control plane answered {code} (no \\x1b[31m unauthorized); {hint}")
+    assert str(refused(reply(status, code=code))) == f"the control plane answered {code}; {hint}"
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        reply(503, {"Retry-After": "3"}, code="unavailable"),
+        reply(429, {"Retry-After": "3"}, code="resource_exhausted"),
+        Response(502, (("Retry-After", "3"),), b"<html>"),
+        reply(500, {"Retry-After": "3"}, message="without a code"),
+        reply(500, {"Retry-After": "3"}, code=5),
+    ],
+)
+def test_what_may_work_later_is_transient(response: Response) -> None:
+    error = refused(response)
+    assert isinstance(error, Unreachable)
+    assert error.retry_after == 3.0
+
+
+@pytest.mark.req("ERR-05", "BRR-05")
+@pytest.mark.parametrize(
+    ("response", "reason"),
+    [
+        (Response(401, (), b"<html>canary"), "status"),
+        (Response(404, (), b"canary"), "status"),
+        (reply(403, message="canary"), "status"),
+        (reply(403, code=["canary"]), "status"),
+        (Response(302, (("Location", "https://login.example/x?canary"),)), "redirect"),
+    ],
+)
+def test_what_is_not_connect_at_all_is_invalid(response: Response, reason: str) -> None:
+    error = refused(response)
+    assert isinstance(error, InvalidResponse)
+    assert error.reason == reason
+    assert "canary" not in str(error)
+
+
+@pytest.mark.req("ERR-07")
+@given(strategies.received({"code": "unavailable", "message": "no", "details": []}))
+def test_any_bytes_are_a_message_or_an_error(received: ResponseReceived) -> None:
+    message = outcome(lambda: read_reply(REQUEST, received))
+    assert isinstance(message, FlowError) == (not isinstance(message, dict))
