@@ -43,6 +43,7 @@ _URL: Final = re.compile(r"https?://[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+")  # R
 _TEXT_BROWSERS: Final = frozenset(
     "w3m lynx links links2 elinks www-browser browsh carbonyl".split()
 )
+_NOT_FOR_CHILDREN: Final = frozenset({"FLYTE_API_KEY", "UNION_API_KEY"})
 _WSL: Final = (("wslview",), ("rundll32.exe", "url.dll,FileProtocolHandler"))
 _DESKTOP: Final = (
     ("xdg-open",),

@@ -359,7 +359,7 @@ def issuer_metadata(issuer: str) -> Discovery[AuthorizationServer]:
             )
         merged = Object()
         for document in reversed(found):
-            merged.update(document)
+            merged.update({name: value for name, value in document.items() if value})
         return parse_metadata(merged)
 
     path = urlsplit(issuer).path.rstrip("/")

@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Final
 
@@ -26,20 +27,45 @@ _COMMANDS: Final = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the result is the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _open_closed_streams()
     try:
         options = _parser(words).parse_args(words)
         status = int(options.run(options))
         sys.stdout.flush()
         return status
     except Error as error:
-        print(f"flyteauth: {error}", file=sys.stderr)
+        _say(str(error))
         return exit_status(error)
     except KeyboardInterrupt:
-        print("flyteauth: interrupted; nothing was changed", file=sys.stderr)
+        _say("interrupted")
         return 130
-    except BrokenPipeError:  # whoever read our output has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # whoever read our output has gone
+            reason = (error.strerror or type(error).__name__).lower()
+            _say(f"cannot write to {error.filename or 'standard output'} ({reason})")
+        with suppress(OSError):  # what is still to be written must not fail once more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _say(text: str) -> None:
+    with suppress(OSError, ValueError):
+        print(f"flyteauth: {text}", file=sys.stderr, flush=True)
+
+
+def _open_closed_streams() -> None:
+    """A stream that our caller has closed must neither become a socket of ours, nor be None.
+
+    Standard output is opened the wrong way round, so that what is written there is not lost
+    without an error.
+    """
+    for name, flags, mode in (
+        ("stdin", os.O_WRONLY, "r"),
+        ("stdout", os.O_RDONLY, "w"),
+        ("stderr", os.O_WRONLY, "w"),
+    ):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode, closefd=False))
 
 
 def exit_status(error: Error) -> int:

@@ -6,7 +6,6 @@ import argparse
 import sys
 
 from .._sansio.tokens import Token
-from ..errors import InteractionRequired
 from ..session import Session
 from ._session import add_arguments, run
 
@@ -19,8 +18,10 @@ def main(options: argparse.Namespace) -> int:
 
     token = run(options, get)
     if token is None:
-        raise InteractionRequired(
-            "the control plane wants no token, so there is none to print", reason="anonymous"
+        print(
+            "flyteauth: the control plane wants no token, so there is none to print",
+            file=sys.stderr,
         )
+        return 1
     sys.stdout.write(token.access_token + "\n")
     return 0

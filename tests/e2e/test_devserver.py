@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flyteauth.devserver.settings import FAULTS
-from flyteauth.devserver.visitor import visit
+from flyteauth.devserver.visitor import Answer, visit
 
 from .conftest import BROWSER, TOKEN, Home, Start, lines, login, read_until, refused
 
@@ -138,10 +138,10 @@ def test_the_log_has_one_line_per_request_and_no_secret(home: Home, devserver: S
 def test_by_default_a_person_decides_on_the_page(home: Home, devserver: Start) -> None:
     server = devserver()
     words = ("login", "--endpoint", server.endpoint, "--auth-type", "headless")
-    for answer, status in (("allow", 0), ("deny", 1)):
+    decisions: list[tuple[Answer, int]] = [("allow", 0), ("deny", 1)]
+    for answer, status in decisions:
         with home.started(*words) as process:
             shown = read_until(process.stderr, "/activate?")
-            assert answer == "allow" or answer == "deny"
             visit(shown.splitlines()[-1], answer)
             out, err = process.communicate(timeout=20)
             assert (process.returncode, out) == (status, ""), err

@@ -14,8 +14,9 @@ import pytest
 from anyio.abc import SocketStream
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from flyteauth._io import loopback as module
-from flyteauth._io.loopback import CONNECTIONS_MAX, Loopback, bind, listen
+from flyteauth._io import bind as binding, loopback as module
+from flyteauth._io.bind import bind
+from flyteauth._io.loopback import CONNECTIONS_MAX, Loopback, listen
 from flyteauth._io.page import Page, success
 from flyteauth._sansio.errors import ConfigError, InvalidResponse, OAuth2Error
 
@@ -526,7 +527,7 @@ def failing_bind(
     monkeypatch: pytest.MonkeyPatch, *failures: tuple[socket.AddressFamily, int, int]
 ) -> None:
     """Make binding fail: (family, error number, how often)."""
-    real = module._bind_one
+    real = binding._bind_one
     left = [[family, number] for family, number, times in failures for _ in range(times)]
 
     def bind_one(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
@@ -536,7 +537,7 @@ def failing_bind(
                 raise OSError(failure[1], "no")
         return real(family, host, port)
 
-    monkeypatch.setattr(module, "_bind_one", bind_one)
+    monkeypatch.setattr(binding, "_bind_one", bind_one)
 
 
 @pytest.mark.req("AZR-11")

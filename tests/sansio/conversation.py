@@ -135,7 +135,7 @@ def metadata_of(plane: ControlPlane) -> AuthorizationServer:
 
 networks: Final = st.sampled_from([*["up"] * 5, "down", "lost", "busy"])
 latencies: Final = st.sampled_from([0.0, 0.0, 0.25, 5.0])
-BUSY: Final = Response(503, (("Retry-After", "7"),), b"<html>upstream connect error")
+BUSY: Final = Response(503, (("Retry-After", "100"),), b"<html>upstream connect error")
 
 
 class Conversation(RuleBasedStateMachine):
@@ -155,6 +155,7 @@ class Conversation(RuleBasedStateMachine):
             return
         before = self.state = reloaded(self.states, self.state)
         event: Event | None
+        deadline = math.inf
         match self.flow.effect(before):
             case SendRequest(request):
                 event = self.send(request, network, latency)
@@ -177,6 +178,8 @@ class Conversation(RuleBasedStateMachine):
             else:
                 assert isinstance(after, self.states)
                 self.state = after
+        if isinstance(event, TimeReached) and event.at >= deadline:
+            assert after != before  # nobody waits for ever
         self.observe(before, event, after)
 
     def send(self, request: Request, network: str, latency: float) -> Event:

@@ -38,7 +38,7 @@ def test_a_reply_is_a_json_object() -> None:
     assert refused(Response(200, (), b"<html>")).reason == "not_json"
 
 
-@pytest.mark.req("BRR-09", "ERR-01")
+@pytest.mark.req("ERR-01")
 @pytest.mark.parametrize(
     ("status", "code", "hint"),
     [

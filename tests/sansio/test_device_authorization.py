@@ -498,7 +498,7 @@ def test_without_a_code_the_login_ends(event: Event, kind: type[FlowError]) -> N
 # Showing the code, §3.3.
 
 
-@pytest.mark.req("DEV-10", "DEV-11")
+@pytest.mark.req("DEV-11")
 @pytest.mark.parametrize("complete", [None, "https://as.example/device?c=1"])
 def test_the_user_is_shown_code_and_uri_in_any_case(complete: str | None) -> None:
     code = evolve(CODE, verification_uri_complete=complete)

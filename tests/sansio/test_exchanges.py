@@ -194,14 +194,12 @@ def test_any_200_means_revoked(body: bytes) -> None:
     revoke(PUBLIC, "refresh_token", "r").parse(answer(Response(200, (), body)))
 
 
-@pytest.mark.req("REV-03")
 def test_a_503_means_that_the_token_is_still_alive() -> None:
     with pytest.raises(Unreachable) as raised:
         run(revoke(PUBLIC, "refresh_token", "r"), reply(503, {"retry-after": "3"}))
     assert raised.value.retry_after == 3.0
 
 
-@pytest.mark.req("REV-04")
 def test_an_unsupported_kind_of_token_is_told_apart() -> None:
     with pytest.raises(OAuth2Error) as raised:
         run(revoke(PUBLIC, "access_token", "a"), reply(400, error="unsupported_token_type"))

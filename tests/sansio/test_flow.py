@@ -92,7 +92,6 @@ def test_effects_and_events_do_not_show_their_secrets(value: object) -> None:
 # A request without a usable response.
 
 
-@pytest.mark.req("REF-08")
 @pytest.mark.parametrize("reason", ["connect", "timeout", "protocol"])
 @pytest.mark.parametrize("sent", [True, False])
 def test_a_failure_of_the_network_is_transient(reason: FailureReason, sent: bool) -> None:
