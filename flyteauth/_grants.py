@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -22,6 +23,7 @@ from ._sansio.errors import Expired, Unreachable
 from ._sansio.exchanges import client_credentials
 from ._sansio.flow import Done, OpenBrowser, RedirectReceived, Retrying, ShowUserCode
 from ._sansio.record import Record
+from ._sansio.redirect import Reply
 from ._sansio.tokens import Token
 from ._setup import Setup
 from .events import BrowserNeeded, CodeNeeded
@@ -50,8 +52,8 @@ class Grants:
         """
         flow = AuthorizationCode(client, scopes, self.setup.verified)
         timeout = self.setup.settings.login_timeout
-        ignored = False
-        with anyio.move_on_after(timeout):
+        hint = ""
+        with anyio.move_on_after(timeout) as patience:
             async with listen(redirect_uri) as loopback:
                 state = flow.start(os.urandom(ENTROPY), loopback.redirect_uri)
                 effect = flow.effect(state)
@@ -61,12 +63,12 @@ class Grants:
                     try:
                         uri = await loopback.receive(effect.state)
                     finally:
-                        ignored = loopback.ignored is not None
+                        hint = _hint(loopback.ignored)
+                patience.deadline = math.inf  # somebody has logged in; the rest has its own
                 after = flow.advance(state, RedirectReceived(uri, self.setup.clock.time()))
                 record = await self._to_the_end(partial(self._redeem, flow, after, client))
                 await loopback.answer(success(self.setup.server, record.subject))
                 return record
-        hint = " (an answer to another login was ignored)" if ignored else ""
         raise Expired(
             f"nobody logged in within {timeout:.0f} s{hint}; log in again, or use "
             "authType DeviceFlow on a machine without a browser",
@@ -135,3 +137,11 @@ class Grants:
                 effect.expires_at,
             )
         )
+
+
+def _hint(ignored: Reply | None) -> str:
+    """What came to the listener in vain; perhaps it tells why nobody could log in."""
+    if ignored is None:
+        return ""
+    said = f": it said {ignored.error}" if ignored.error else ""
+    return f" (an answer to another login was ignored{said})"

@@ -13,9 +13,8 @@ from typing import Any, Final, Generic, TypeVar
 from attrs import field, frozen
 
 from ._default import current_session
-from ._io.portal import call
 from .errors import ConfigError, InvalidResponse
-from .session import Session
+from .session import Session, in_portal
 
 T = TypeVar("T")
 
@@ -47,7 +46,7 @@ class Listing(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         token = ""
         for _ in range(PAGES_MAX):
-            items, following = call(self._fetch, token)
+            items, following = in_portal(self._fetch, token)
             yield from items
             if not following or following == token:
                 return

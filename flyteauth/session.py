@@ -16,12 +16,12 @@ import logging
 import math
 import os
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, TypeVarTuple
 
 import anyio
 import anyio.to_thread
@@ -36,7 +36,7 @@ from ._sansio.flow import RequestFailed, failure, fraction
 from ._sansio.http import Object, member
 from ._sansio.record import Record
 from ._sansio.renewal import Authorize, Refresh, Use, UseAndRefresh, plan
-from ._sansio.tokens import Token
+from ._sansio.tokens import Token as Token  # noqa: PLC0414  # what token() returns is public
 from .errors import (
     ConfigError,
     Error,
@@ -60,11 +60,18 @@ if TYPE_CHECKING:
 # Everything else is imported where it is needed, and for the first time by _prepare, in a worker
 # thread: a session that only mentions itself costs little, and no event loop waits for an import.
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
 RENEW_DEADLINE: Final = 150.0  # seconds for a refresh with all its retries
 CLOSE_DEADLINE: Final = 30.0  # seconds to wait, when a session ends, for a reply in flight
 WHOAMI_DEADLINE: Final = 3.0
 RETRY_AFTER: Final = 5.0  # seconds before an ageing token is tried to be refreshed once more
 
+_UNVERIFIED: Final = (
+    "insecureSkipVerify: certificates are not checked, so whoever is in between can take the "
+    "login; set caCertFilePath instead"
+)
 USER_INFO: Final = "/flyteidl2.auth.IdentityService/UserInfo"
 
 # In this process: one refresh at a time for one identity in one store, and one login.
@@ -152,6 +159,7 @@ class Session:
         self._jitter = fraction(random_bits(), 0)
         self._renew_not_before = 0.0
         self._over = False
+        self._closed = False
         self._works: set[Work[Any]] = set()
         _LIVE.add(self)
 
@@ -191,8 +199,9 @@ class Session:
         with anyio.CancelScope(shield=True):
             with anyio.move_on_after(CLOSE_DEADLINE):
                 for work in list(self._works):
-                    with suppress(Error, Abandoned):
+                    with suppress(Exception):  # its waiters are told, not we
                         await work.wait()
+            self._closed = True
             if self._ready is not None:
                 await self._ready.transport.aclose()
 
@@ -382,10 +391,20 @@ class Session:
     async def _renewed(self) -> _Held:
         while True:
             work = await self._renewal()
-            with suppress(Abandoned):  # its event loop ended; ours has not
+            with suppress(Abandoned):  # its event loop or its session ended; ours has not
                 return self._adopt(await work.wait())
+            if self._closed:
+                raise Unreachable("the session was closed; open a new one", reason="closed")
 
     async def _renew(self) -> Record:
+        try:
+            return await self._renew_in_time()
+        except Exception:
+            if self._closed:  # by whoever began this; others who wait for it go on without us
+                raise Abandoned("the session was closed") from None
+            raise
+
+    async def _renew_in_time(self) -> Record:
         setup = await self._set_up()
         with anyio.move_on_after(RENEW_DEADLINE):
             if not setup.is_service:
@@ -512,6 +531,8 @@ class Session:
                 )
                 if settings.endpoint is not None and settings.endpoint.warning:
                     await self._notify(Warned(settings.endpoint.warning))
+                if not self._ready.verified:  # META-05
+                    await self._notify(Warned(_UNVERIFIED))
         return self._ready
 
     async def _discovered(self) -> Target:
@@ -591,6 +612,13 @@ class Session:
     def _server(self) -> str:
         """The server's name, for people."""
         return "the control plane" if self._ready is None else self._ready.server
+
+
+def in_portal(function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
+    """What *function* of *args* returns, awaited on the portal: for code without an event loop."""
+    from ._io.portal import call
+
+    return call(function, *args)
 
 
 def _prepare(source: _Source) -> Settings:

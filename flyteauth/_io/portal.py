@@ -32,8 +32,9 @@ Ts = TypeVarTuple("Ts")
 TIDY_UP: Final = 2.0
 FINISH: Final = 3.0
 
-# Windows delivers Ctrl-C only between two waits.
-_WAIT: Final = 0.2 if sys.platform == "win32" else None
+# Ctrl-C ends a wait that it meets. One that comes just before is seen only after the wait, and on
+# Windows every one: so no wait is long.
+TICK: Final = 0.2
 
 
 class _Portal:
@@ -66,6 +67,7 @@ class _Portal:
 _lock = threading.Lock()
 _portal: _Portal | None = None
 _registered = False  # a forked child inherits that too
+_exiting = False
 _forgotten: list[_Portal] = []
 
 
@@ -105,7 +107,7 @@ def call(function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
         # Ctrl-C may come at any point of this, also before the future is ours to cancel.
         future = portal.start(work)
         while not future.done():
-            wait((future,), _WAIT)
+            wait((future,), TICK)
     except BaseException:
         interrupted.set()
         with suppress(RuntimeError):
@@ -117,7 +119,9 @@ def call(function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
     try:
         return future.result()  # type: ignore[return-value]  # None only with an exit
     except CancelledError:
-        raise RuntimeError("the process is exiting") from None
+        if _exiting:
+            raise SystemExit from None  # ends a daemon thread without a word
+        raise RuntimeError("the work was cancelled from within") from None
 
 
 def _running() -> _Portal:
@@ -148,6 +152,8 @@ def _finish() -> None:
 
 
 def _stop() -> None:
+    global _exiting  # noqa: PLW0603  # as above
+    _exiting = True
     if _portal is not None and _portal.thread.is_alive():
         _portal.stop()
 

@@ -15,7 +15,7 @@ from typing import Final, assert_never
 from attrs import field, frozen
 
 from .client import PROTOCOL, Client, join_scopes
-from .errors import InvalidResponse, MissingMetadata, ReauthRequired, UnexpectedEvent
+from .errors import InvalidResponse, MissingMetadata, ReauthRequired, UnexpectedEvent, Unreachable
 from .flow import (
     Done,
     Effect,
@@ -130,8 +130,10 @@ class AuthorizationCode(Flow[State, Token]):
             # §4.1.2: "The client MUST NOT use the authorization code more than once": only a
             # request that never left is sent again.
             case Redeeming(attempt=attempt), RequestFailed(sent=sent, at=at):
-                if sent or event.reason == "tls" or attempt + 1 >= ATTEMPTS:
-                    raise failure(self._token_request(state), event)
+                error = failure(self._token_request(state), event)
+                hopeless = not isinstance(error, Unreachable) or error.reason == "tls"
+                if sent or hopeless or attempt + 1 >= ATTEMPTS:
+                    raise error
                 again = Redeeming(
                     state.redirect_uri, state.code, state.code_verifier, state.nonce, attempt + 1
                 )
@@ -158,6 +160,7 @@ class AuthorizationCode(Flow[State, Token]):
 
     def _authorization_uri(self, state: Authorizing) -> str:
         """§4.1.1, with RFC 7636 §4.3 and, for openid, a nonce (OpenID Connect Core §3.1.2.1)."""
+        self.client.server.endpoint("token_endpoint")  # not only after the user has logged in
         challenge = _base64url(hashlib.sha256(state.code_verifier.encode()).digest())
         parameters = {
             "response_type": "code",

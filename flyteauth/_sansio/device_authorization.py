@@ -250,6 +250,7 @@ class DeviceAuthorization(Flow[State, Token]):
     def _device_authorization_request(self) -> Request:
         """§3.1."""
         url = self.client.server.endpoint("device_authorization_endpoint")
+        self.client.server.endpoint("token_endpoint")  # not only after the user has logged in
         form = {
             "client_id": self.client.client_id,
             "scope": join_scopes(self.scopes),

@@ -387,6 +387,8 @@ def snake_case(body: Object) -> Object:
     names = [re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).lower() for name in body]
     renamed = Object(zip(names, body.values(), strict=True))
     renamed.repeated = frozenset(
-        name for name in renamed if names.count(name) > 1 or name in body.repeated
+        name
+        for name, own in zip(names, body, strict=True)
+        if names.count(name) > 1 or own in body.repeated
     )
     return renamed

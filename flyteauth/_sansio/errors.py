@@ -75,8 +75,8 @@ class OAuth2Error(FlowError):
         hint = hint or _HINTS.get(error, "log in again, or ask whoever runs the server")
         super().__init__(f"the authorization server answered {said}; {hint}", reason=self.error)
 
-    def __reduce__(self) -> tuple[type[OAuth2Error], tuple[str, str, str]]:
-        return type(self), (self.error, self.description, self.uri)
+    def __reduce__(self) -> tuple[object, ...]:
+        return _again, (type(self), self.args, vars(self))
 
 
 _HINTS: Final = {
@@ -84,6 +84,7 @@ _HINTS: Final = {
     "expired_token": "log in again and approve the code in time",
     "invalid_client": "check clientId and the client secret",
     "invalid_grant": "log in again",
+    "invalid_target": "check admin.audience in the configuration",
     "invalid_scope": "check admin.scopes in the configuration",
     "unauthorized_client": "ask whoever runs the server to allow this grant for the client",
     "unsupported_grant_type": "choose another authType",
@@ -145,3 +146,14 @@ class UnexpectedEvent(Error):
         super().__init__(
             f"{type(state).__name__} cannot take {type(event).__name__}; please report this bug"
         )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _again, (type(self), self.args, vars(self))
+
+
+def _again(kind: type[Error], args: tuple[object, ...], members: dict[str, object]) -> Error:
+    """An unpickled error: the same, without its message being made anew."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    vars(error).update(members)
+    return error

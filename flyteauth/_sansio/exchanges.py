@@ -42,7 +42,7 @@ def refresh(client: Client, token: Token, scopes: tuple[str, ...] = ()) -> Excha
 
     def parse(received: ResponseReceived) -> Token:
         fresh = parse_token(received, client, scopes or token.scopes)
-        if fresh.id_token is not None and token.id_token is not None:
+        if fresh.id_token and token.id_token and "openid" in token.scopes:
             check_refreshed(fresh.id_token, token.id_token, client)
         return fresh.succeeding(token)
 

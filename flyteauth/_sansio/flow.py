@@ -18,6 +18,7 @@ secret: it may hold a device_code or a code_verifier.
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from abc import ABC, abstractmethod
@@ -297,22 +298,23 @@ class Retrying(Flow[Sending | Pausing, T]):
 # Saving a state.
 
 _SIMPLE: Final = (str, int, float, bool)
+_TAG: Final = "class"  # a word that no field of a state can be called
 
 
 def dump(state: attrs.AttrsInstance) -> dict[str, Any]:
     """Everything a flow needs to go on in another process, ready for JSON."""
-    return {"state": type(state).__name__, **attrs.asdict(state)}
+    return {_TAG: type(state).__name__, **attrs.asdict(state)}
 
 
 def load(states: tuple[type[S], ...], saved: object) -> S:
     """The state that was dumped as *saved*, one of *states*; StoreError if it is none of them."""
     try:
         assert isinstance(saved, dict)
-        name = saved["state"]
+        name = saved[_TAG]
         (kind,) = (kind for kind in states if kind.__name__ == name)
-        members = {key: value for key, value in saved.items() if key != "state"}
+        members = {key: value for key, value in saved.items() if key != _TAG}
         return typing.cast("S", _structure(kind, members))
-    except (AssertionError, KeyError, TypeError, ValueError):
+    except (AssertionError, KeyError, OverflowError, TypeError, ValueError):
         raise StoreError("the saved login is damaged; log in again", reason="corrupt") from None
 
 
@@ -331,4 +333,6 @@ def _structure(kind: Any, saved: Any) -> Any:
         return tuple(_structure(typing.get_args(kind)[0], value) for value in saved)
     assert kind in _SIMPLE
     assert type(saved) is kind or (kind is float and type(saved) is int)
-    return kind(saved)
+    value = kind(saved)
+    assert kind is not float or math.isfinite(value)
+    return value

@@ -204,8 +204,12 @@ def _malformed(name: str, how: str) -> InvalidResponse:
 RETRY_AFTER_MAX: Final = 120.0
 _MONTHS: Final = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 _HTTP_DATE: Final = re.compile(
-    r"[A-Z][a-z]{2,8}, ([0-9]{2})[ -]([A-Z][a-z]{2})[ -]([0-9]{2}|[0-9]{4}) "
-    r"([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT"
+    r"[A-Z][a-z]{2,8}, (?P<day>[0-9]{2})[ -](?P<month>[A-Z][a-z]{2})[ -]"
+    r"(?P<year>[0-9]{2}|[0-9]{4}) (?P<time>[0-9]{2}:[0-9]{2}:[0-9]{2}) GMT"
+)
+_ASCTIME: Final = re.compile(
+    r"[A-Z][a-z]{2} (?P<month>[A-Z][a-z]{2}) (?P<day>[ 0-9][0-9]) "
+    r"(?P<time>[0-9]{2}:[0-9]{2}:[0-9]{2}) (?P<year>[0-9]{4})"
 )
 
 
@@ -219,17 +223,22 @@ def retry_after(response: Response, at: float) -> float | None:
 
 
 def http_date(value: str) -> float | None:
-    """An HTTP-date (RFC 9110 §5.6.7) as POSIX seconds; None if it is not one."""
-    if not (match := _HTTP_DATE.fullmatch(value)) or match[2] not in _MONTHS:
+    """An HTTP-date (RFC 9110 §5.6.7) as POSIX seconds; None if it is not one.
+
+    A year of two digits is the one in 1970 to 2069: nobody sends a date of another time.
+    """
+    match = _HTTP_DATE.fullmatch(value) or _ASCTIME.fullmatch(value)
+    if match is None or match["month"] not in _MONTHS:
         return None
-    day, month, year, hour, minute, second = match.groups()
-    century = 0 if len(year) == 4 else 2000
-    date = (int(year) + century, _MONTHS.index(month) + 1, int(day))
+    year = int(match["year"])
+    if len(match["year"]) == 2:
+        year += 1900 if year >= 70 else 2000
+    date = (year, _MONTHS.index(match["month"]) + 1, int(match["day"]))
+    hour, minute, second = map(int, match["time"].split(":"))
     try:
-        moment = datetime(*date, int(hour), int(minute), int(second), tzinfo=UTC)
+        return datetime(*date, hour, minute, second, tzinfo=UTC).timestamp()
     except ValueError:
         return None
-    return moment.timestamp()
 
 
 # URLs.
@@ -304,9 +313,11 @@ def ascii_url(url: str) -> str:
         if url.isascii() or parts.hostname is None or "@" in parts.netloc:
             return url
         host = parts.hostname.encode("idna").decode()
+        host = f"[{host}]" if ":" in host else host
         port = "" if parts.port is None else f":{parts.port}"
+        safe = "/:?#[]@!$&'()*+,;=%~"
+        rest = (parts.path, parts.query, parts.fragment)
+        tail = [percent_encode(part, safe=safe) for part in rest]
     except ValueError:  # also UnicodeError
         return url
-    safe = "/:?#[]@!$&'()*+,;=%~"
-    tail = (percent_encode(part, safe=safe) for part in (parts.path, parts.query, parts.fragment))
     return urlunsplit((parts.scheme, host + port, *tail))

@@ -86,7 +86,9 @@ def _open(id_token: str) -> tuple[str, Object]:
         raise _refused("malformed", "is not a signed token")
     header, claims = (_segment(match[index]) for index in (1, 2))
     algorithm = header.get("alg")
-    if algorithm not in _ALGORITHMS:  # items 7, 8: never none, never a shared secret
+    if (
+        not isinstance(algorithm, str) or algorithm not in _ALGORITHMS
+    ):  # items 7, 8: never none, never a shared secret
         raise _refused("alg", "is signed in a way that proves nothing")
     return algorithm, claims
 
@@ -99,7 +101,7 @@ def _segment(text: str) -> Object:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
 
 
 def _refused(reason: str, why: str) -> InvalidResponse:

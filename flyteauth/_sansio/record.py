@@ -49,4 +49,4 @@ def load_record(text: str) -> Record:
             "the stored login is damaged or was written by another version; log in again",
             reason="corrupt",
         )
-    return load((Record,), {"state": "Record", **saved})
+    return load((Record,), {"class": "Record", **saved})

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from attrs import evolve, field, frozen
 
 from .client import Client
-from .errors import InvalidResponse, OAuth2Error, Unreachable, quote
+from .errors import FlowError, InvalidResponse, OAuth2Error, Unreachable, quote
 from .flow import ResponseReceived
 from .http import Object, is_secure, known, member, parse_object, retry_after, seconds
 
@@ -103,10 +103,10 @@ def raise_failure(received: ResponseReceived) -> NoReturn:
         body = parse_object(response)
     except InvalidResponse:
         body = Object()
+    if response.transient and body.get("error") not in ("authorization_pending", "slow_down"):
+        raise transient(received)
     if known(body, "error") is not None:
         raise_error(body, received)
-    if response.transient:
-        raise transient(received)
     raise InvalidResponse(
         f"the server answered with status {response.status} and no OAuth error; "
         "check the endpoint, or what stands in between",
@@ -117,19 +117,19 @@ def raise_failure(received: ResponseReceived) -> NoReturn:
 def raise_error(body: Object, received: ResponseReceived) -> NoReturn:
     """The error of §5.2 in *body*, or Unreachable where it only means: later (RFC 9110 §15.6)."""
     error = known(body, "error")
-    if not isinstance(error, str) or not _ERROR.fullmatch(error):
+    if not isinstance(error, str):
         raise _malformed("error")
-    polling = error in {"authorization_pending", "slow_down"}  # RFC 8628 §3.5
-    later = error in {"temporarily_unavailable", "server_error"}
-    if later or (received.response.transient and not polling):
+    if error in {"temporarily_unavailable", "server_error"}:
         raise transient(received)
     raise oauth2_error(
         error, _loose_text(body, "error_description"), _loose_text(body, "error_uri")
     )
 
 
-def oauth2_error(error: str, description: str = "", uri: str = "") -> OAuth2Error:
-    """An error whose page is named only if it is an https URL (§5.2)."""
+def oauth2_error(error: str, description: str = "", uri: str = "") -> FlowError:
+    """What an error code means; its page is named only if it is an https URL (§4.1.2.1, §5.2)."""
+    if not _ERROR.fullmatch(error):
+        return _malformed("error")
     return OAuth2Error(error, description, uri if is_secure(uri) else "")
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from .._sansio.tokens import Token
-from ..session import Session
+from ..session import Session, Token
 from ._session import add_arguments, run
 
 __all__ = ["add_arguments", "main"]

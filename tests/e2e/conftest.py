@@ -69,21 +69,18 @@ class Home:
         kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
         return {**kept, "HOME": str(self.path), "PYTHONWARNINGS": "error", **ANY_PORT, **more}
 
-    def run(
-        self, *words: str, stdin: str | None = None, deadline: float = DEADLINE, **environ: str
-    ) -> Ended:
+    def run(self, *words: str, deadline: float = DEADLINE, **environ: str) -> Ended:
         """``flyteauth`` with *words*, and with *environ* on top."""
-        return self.program(FLYTEAUTH, *words, stdin=stdin, deadline=deadline, **environ)
+        return self.program([FLYTEAUTH, *words], environ, deadline)
 
     def program(
-        self, *argv: str, stdin: str | None = None, deadline: float = DEADLINE, **environ: str
+        self, argv: Sequence[str], environ: Mapping[str, str], deadline: float = DEADLINE
     ) -> Ended:
         process = subprocess.run(
             argv,
             cwd=self.path,
             env=self.environ(**environ),
-            input=stdin,
-            stdin=subprocess.DEVNULL if stdin is None else None,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=deadline,
@@ -109,7 +106,9 @@ class Home:
                 if process.poll() is None:
                     process.kill()
 
-    def at_terminal(self, *argv: str, columns: int = 80, **environ: str) -> Ended:
+    def at_terminal(
+        self, argv: Sequence[str], environ: Mapping[str, str], columns: int = 80
+    ) -> Ended:
         """*argv* with a terminal for standard input and error; ``err`` is what it shows."""
         ours, theirs = pty.openpty()
         with ExitStack() as stack:
@@ -124,7 +123,7 @@ class Home:
             )
             os.close(theirs)
             stack.enter_context(process)
-            stack.callback(lambda: process.poll() is None and process.kill())
+            stack.callback(process.kill)  # harmless if it has ended
             shown = _everything_from(ours, process)
             out = process.stdout.read().decode() if process.stdout else ""
             return Ended(process.wait(DEADLINE), out, shown.decode().replace("\r\n", "\n"))

@@ -132,7 +132,7 @@ def test_the_address_to_open_stands_on_one_line_however_narrow_the_terminal(
 ) -> None:
     running = serve()
     words = (FLYTEAUTH, "login", "--endpoint", running.base_url)
-    ended = home.at_terminal(*words, columns=40, BROWSER=BROWSER)
+    ended = home.at_terminal(words, {"BROWSER": BROWSER}, columns=40)
     assert ended.status == 0, ended
     (address,) = (line for line in ended.err.splitlines() if line.startswith("http"))
     query = parse_qs(urlsplit(address).query, strict_parsing=True)
@@ -253,7 +253,7 @@ def test_token_never_asks_not_even_at_a_terminal(home: Home, serve: Serve) -> No
     opened = home.path / "opened"
     for how in ("pkce", "headless"):
         words = (FLYTEAUTH, "token", "--endpoint", running.base_url, "--auth-type", how)
-        home.at_terminal(*words, BROWSER=f"touch {opened}").failed_with(4, "flyteauth login")
+        home.at_terminal(words, {"BROWSER": f"touch {opened}"}).failed_with(4, "flyteauth login")
     assert not opened.exists()
     assert running.plane.count(path=DEVICE_AUTHORIZATION) == 0
     assert home.stored() == {}
@@ -477,7 +477,7 @@ def test_an_interrupted_login_says_so_and_leaves_nothing_behind(
 def closed(home: Home, redirection: str, *words: str, **environ: str) -> Ended:
     """A command of a shell, with one of its streams closed."""
     script = f'exec "$0" "$@" {redirection}'
-    return home.program("/bin/sh", "-c", script, FLYTEAUTH, *words, **environ)
+    return home.program(["/bin/sh", "-c", script, FLYTEAUTH, *words], environ)
 
 
 def test_a_reader_that_has_gone_is_no_traceback(home: Home, calm: Running) -> None:

@@ -125,7 +125,7 @@ def at(running: Running, text: str) -> str:
 def run(home: Home, running: Running, snippet: str, **environ: str) -> Ended:
     """*snippet* as a script that somebody starts at a terminal."""
     argv = (sys.executable, "-c", at(running, snippet))
-    return home.at_terminal(*argv, BROWSER=BROWSER, **environ)
+    return home.at_terminal(argv, {"BROWSER": BROWSER, **environ})
 
 
 # The programs.
@@ -144,7 +144,7 @@ def test_init_logs_in_by_pkce_and_tasks_are_listed(home: Home, plane: Running) -
 def test_init_headless_shows_a_code_even_where_there_is_no_terminal(
     home: Home, plane: Running
 ) -> None:
-    ended = home.program(sys.executable, "-c", at(plane, HEADLESS + LIST))
+    ended = home.program([sys.executable, "-c", at(plane, HEADLESS + LIST)], {})
     assert ended.status == 0, ended
     assert "flytesnacks" in ended.out
     assert f"{plane.base_url}/activate" in ended.err
@@ -152,12 +152,12 @@ def test_init_headless_shows_a_code_even_where_there_is_no_terminal(
 
 def test_init_by_an_api_key_needs_nothing_else(home: Home, plane: Running) -> None:
     ended = home.program(
-        sys.executable, "-c", API_KEY + LIST, FLYTE_API_KEY=plane.api_key, BROWSER="false"
+        [sys.executable, "-c", API_KEY + LIST], {"FLYTE_API_KEY": plane.api_key, "BROWSER": "false"}
     )
     assert (ended.status, ended.err) == (0, ""), ended
     assert "flytesnacks" in ended.out
     assert home.stored() == {}
-    ended = home.program(sys.executable, "-c", API_KEY)
+    ended = home.program([sys.executable, "-c", API_KEY], {})
     assert "FLYTE_API_KEY environment variable not set" in ended.err
 
 
@@ -184,7 +184,7 @@ def test_init_from_config_finds_the_file_where_the_guides_put_it(
     path = home.write(place, at(plane, FILES["secret in the environment"]))
     _, secret = plane.plane.service_client
     environ = {"FLYTE_API_KEY": secret} | ({variable: str(path)} if variable else {})
-    ended = home.program(sys.executable, "-c", FOUND + LIST, **environ)
+    ended = home.program([sys.executable, "-c", FOUND + LIST], environ)
     assert (ended.status, ended.err) == (0, ""), ended
     assert "flytesnacks" in ended.out
 
@@ -208,7 +208,8 @@ def test_the_documented_files_mean_tls_and_what_they_say(
     secret.write_text("s3cret\n", "utf-8")
     path = tmp_path / "config.yaml"
     path.write_text(text.replace("/path/to/secret.txt", str(secret)), "utf-8")
-    found: Configured = resolve({}, environ={"FLYTE_API_KEY": "s3cret"}, path=path, search=False)
+    environ = {"FLYTE_API_KEY": "s3cret"} if "clientSecretEnvVar" in text else {}
+    found: Configured = resolve({}, environ=environ, path=path, search=False)
     assert found.endpoint is not None
     assert found.endpoint.url == "https://your-endpoint.hosted.unionai.cloud"
     assert found.auth_type == (name if name in {"Pkce", "DeviceFlow"} else "ClientSecret")
@@ -229,7 +230,7 @@ def test_a_program_without_a_person_says_so_at_once_and_opens_nothing(
     home.write(".flyte/config.yaml", at(running, FILES["Pkce"]))
     script = f"import flyteauth\ntry:\n{textwrap.indent(at(running, program), '    ')}"
     script += "except flyteauth.InteractionRequired as error:\n    print(error)\n"
-    ended = home.program(sys.executable, "-c", script, BROWSER=f"touch {opened}")
+    ended = home.program([sys.executable, "-c", script], {"BROWSER": f"touch {opened}"})
     assert (ended.status, ended.err) == (0, ""), ended
     assert "flyteauth login" in ended.out
     assert "FLYTE_API_KEY" in ended.out
@@ -256,7 +257,7 @@ async def main():
 
 anyio.run(main, backend={backend!r})
 """
-    ended = home.program(sys.executable, "-c", program)
+    ended = home.program([sys.executable, "-c", program], {})
     assert (ended.status, ended.err) == (0, ""), ended
     first, second, _ = ended.out.splitlines()
     assert first == second
@@ -279,7 +280,7 @@ def test_the_readme_s_programs_run(home: Home, plane: Running, number: int) -> N
     block = PYTHON[number]
     if "async def main" in block:
         block += "\nimport anyio\nanyio.run(main)\n"
-    ended = run(home, plane, block)
+    ended = run(home, plane, f"import flyteauth\n{block}")
     assert ended.status == 0, ended
 
 

@@ -23,8 +23,8 @@ import anyio.to_thread
 import pytest
 from attrs import frozen
 
+from flyteauth._io.bind import bind
 from flyteauth._io.clock import SystemClock
-from flyteauth._io.loopback import bind
 from flyteauth._io.store.memory import MemoryStore
 from flyteauth._io.transport import HttpxTransport
 from flyteauth._sansio.flow import RequestFailed, ResponseReceived
@@ -553,6 +553,38 @@ async def test_a_login_that_only_got_wrong_answers_says_so() -> None:
     assert error.reason == "login_timeout"
     assert "an answer to another login was ignored" in str(error)
     assert (await browser.page()).status == 400
+
+
+@pytest.mark.req("CBK-09", "ERR-01")
+async def test_what_an_answer_without_state_claims_is_a_hint_when_nobody_comes() -> None:
+    def script(url: str) -> Answer:
+        here = parse_qs(urlsplit(url).query)["redirect_uri"][0]
+        return fetch(f"{here}?error=consent%1b%5b31m_required&error_description=canary")
+
+    browser = Browser(script)
+    async with serving(Settings(approve="page")) as running:
+        error = await refused(running, browser, Expired, login_timeout=1.0)
+    assert error.reason == "login_timeout"
+    assert r"it said consent\x1b[31m_required" in str(error)
+    assert "canary" not in str(error)
+    page = await browser.page()
+    assert page.status == 400
+    assert "consent" not in page.text
+
+
+@pytest.mark.req("CBK-16")
+async def test_a_person_who_came_in_time_is_not_told_that_nobody_came() -> None:
+    """The wait is for a person; redeeming the code has a deadline of its own."""
+    gate = Gate()
+    browser = Browser(log_in)
+    async with serving(Settings(approve="auto")) as running, anyio.create_task_group() as group:
+        group.start_soon(partial(login, running, browser, transport=Wire(gate), login_timeout=1.0))
+        with anyio.fail_after(LIMIT):
+            await gate.reached.wait()
+            await anyio.sleep(1.1)
+        assert not browser.has_page()
+        gate.opened.set()
+        assert (await browser.page()).status == 200
 
 
 @pytest.mark.req("CBK-12")

@@ -30,7 +30,7 @@ from attrs import define, field, frozen
 
 import flyteauth._default
 from flyteauth import ainit, current_session, session as session_module
-from flyteauth._io.loopback import bind
+from flyteauth._io.bind import bind
 from flyteauth._io.store import Store
 from flyteauth._io.store.file import FileStore
 from flyteauth._io.store.memory import MemoryStore
@@ -149,7 +149,7 @@ def _children() -> frozenset[str]:
     return frozenset(found)
 
 
-_STAYING = ("AnyIO worker thread", "Trio thread", "flyteauth portal")
+_STAYING = ("AnyIO worker thread", "asyncio_", "Trio thread", "flyteauth portal")
 
 
 def _threads() -> frozenset[str]:
@@ -465,7 +465,7 @@ async def test_a_login_over_real_sockets_may_be_cancelled_at_every_await(
         assert bool(store.records) == bool(issued)
         if results and places.count <= place:
             break
-    assert place >= 10
+    assert place >= 5
 
 
 class Visitor:

@@ -48,6 +48,15 @@ def test_an_exit_is_for_the_caller_and_the_portal_goes_on(error: BaseException) 
     assert call(where) is thread
 
 
+def test_work_that_was_cancelled_from_within_is_an_error() -> None:
+    async def cancel_itself() -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(RuntimeError, match="cancelled from within"):
+        call(cancel_itself)
+    assert call(answer) == 42
+
+
 def test_there_is_one_thread_and_it_is_a_daemon() -> None:
     thread = call(where)
     assert thread is not threading.current_thread()

@@ -1,0 +1,176 @@
+"""The public API as somebody would use it. Never executed: the type checker reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import assert_type
+
+import flyteauth
+import flyteauth as flyte
+import flyteauth.remote as remote
+from flyteauth import errors, events
+from flyteauth.events import (
+    AuthEvent,
+    BrowserNeeded,
+    CodeNeeded,
+    LoggedIn,
+    LoggedOut,
+    Refreshed,
+    Warned,
+)
+
+
+async def embedded() -> None:
+    async with flyteauth.Session(endpoint="dns:///flyte.example.com") as session:
+        assert_type(session, flyteauth.Session)
+        assert_type(await session.headers(), Mapping[str, str])
+        token = await session.token()
+        assert_type(token, flyteauth.Token | None)
+        if token is not None:
+            assert_type(token.access_token, str)
+            assert_type(token.expires_at, float | None)
+            session.reject(token.access_token)
+        assert_type(await session.login(), flyteauth.Token | None)
+        identity = await session.whoami()
+        assert_type(identity, flyteauth.Identity | None)
+        if identity is not None:
+            assert_type(identity.email, str)
+        outcome = await session.logout()
+        assert_type(outcome, LoggedOut)
+        assert_type(outcome.remote_revoked, bool | None)
+        reply = await session.call("/flyteidl2.project.ProjectService/ListProjects", {"limit": 1})
+        reply.get("projects")
+
+
+async def configured() -> None:
+    async with flyteauth.Session.from_config("config.yaml", account="work") as session:
+        assert_type((await session.settings()).login_timeout, float)
+
+
+class Mine(flyteauth.Session):
+    """A session of somebody else's."""
+
+
+async def inherited() -> None:
+    async with Mine.from_config() as session:
+        assert_type(session, Mine)
+
+
+def any_server() -> flyteauth.Session:
+    return flyteauth.Session(
+        issuer="https://login.example.com",
+        client_id="my-service",
+        client_secret="s3cret",
+        client_auth="post",
+        scopes=["read"],
+        audience="https://api.example.com",
+        redirect_uri="http://127.0.0.1/callback",
+        endpoints={"token_endpoint": "https://login.example.com/token"},
+        extra_parameters={"authorization": {"prompt": "login"}},
+        auth_type="ClientSecret",
+        token_store="memory",
+        on_event=seen,
+        interactive=lambda: False,
+    )
+
+
+def seen(event: AuthEvent) -> None:
+    match event:
+        case BrowserNeeded(url):
+            assert_type(url, str)
+        case CodeNeeded(user_code, url, url_with_code, expires_at):
+            assert_type(
+                (user_code, url, url_with_code, expires_at), tuple[str, str, str | None, float]
+            )
+        case LoggedIn(server, subject, expires_at, place):
+            assert_type(
+                (server, subject, expires_at, place), tuple[str, str | None, float | None, str]
+            )
+        case Refreshed(server, expires_at):
+            assert_type((server, expires_at), tuple[str, float | None])
+        case LoggedOut(server, local_deleted, remote_revoked):
+            assert_type((server, local_deleted, remote_revoked), tuple[str, bool, bool | None])
+        case Warned(message):
+            assert_type(message, str)
+
+
+class Page:
+    """Shows a login in a way of its own."""
+
+    async def show(self, event: events.AuthEvent) -> None:
+        seen(event)
+
+
+def shown() -> flyteauth.Session:
+    return flyteauth.Session(endpoint="localhost", presenter=Page())
+
+
+def script() -> None:
+    session = flyte.init(
+        endpoint="dns:///flyte.example.com",
+        headless=True,
+        org="org",
+        project="flytesnacks",
+        domain="development",
+        auth_type="Pkce",
+        client_id="me",
+        client_credentials_secret="s3cret",
+        scopes=("all",),
+        insecure=False,
+        insecure_skip_verify=False,
+        ca_cert_file_path="ca.pem",
+        http_proxy_url="http://proxy.example.com",
+        disable_keyring=True,
+        lazy=True,
+    )
+    assert_type(session, flyteauth.SyncSession)
+    assert_type(session.headers(), Mapping[str, str])
+    assert_type(session.token(), flyteauth.Token | None)
+    assert_type(session.session, flyteauth.Session)
+    flyte.init(api_key="key")
+    flyte.init_from_config()
+    flyte.init_from_config("/path/to/config.yaml", project="flytesnacks")
+    flyte.init_from_api_key()
+    for project in remote.Project.listall():
+        assert_type(project, remote.Project)
+        assert_type(project.domains, tuple[str, ...])
+    assert_type(
+        list(remote.Task.listall(project="flytesnacks", domain="development")),
+        list[remote.Task],
+    )
+    with flyteauth.SyncSession(endpoint="localhost") as another:
+        assert_type(another.whoami(), flyteauth.Identity | None)
+
+
+async def program() -> None:
+    assert_type(await flyte.ainit(endpoint="dns:///flyte.example.com"), flyteauth.Session)
+    await flyte.ainit_from_config(lazy=True)
+    await flyte.ainit_from_api_key("key", insecure_skip_verify=True)
+    async for app in remote.App.listall(session=flyte.current_session()):
+        assert_type(app.name, str)
+
+
+async def failing(session: flyteauth.Session) -> float:
+    try:
+        await session.headers()
+    except errors.Unreachable as error:
+        return error.retry_after or 1.0
+    except flyteauth.OAuth2Error as error:
+        assert_type((error.error, error.description, error.uri), tuple[str, str, str])
+    except (flyteauth.ReauthRequired, flyteauth.InteractionRequired) as error:
+        assert_type(error.reason, str)
+    except flyteauth.FlowError:
+        raise
+    except (flyteauth.ConfigError, flyteauth.StoreError, flyteauth.Error):
+        raise
+    return 0.0
+
+
+async def wrong(session: flyteauth.Session) -> None:
+    """Mistakes that the type checker must see."""
+    session.reject(1)  # type: ignore[arg-type]
+    flyte.init(headless="yes")  # type: ignore[arg-type]
+    flyteauth.Session("localhost")  # type: ignore[call-arg, arg-type]
+    flyteauth.nonsense  # type: ignore[attr-defined]  # noqa: B018
+    token: flyteauth.Token = await session.token()  # type: ignore[assignment]
+    token.access_token = "another"  # type: ignore[misc]
