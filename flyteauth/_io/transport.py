@@ -13,27 +13,24 @@ lose.
 from __future__ import annotations
 
 import logging
-import os
-import socket
-import sys
 import threading
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from contextvars import ContextVar
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
-from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from .._sansio.errors import ConfigError, quote
 from .._sansio.flow import FailureReason, RequestFailed, ResponseReceived
-from .._sansio.http import BODY_MAX, Request, Response, is_loopback, is_secure, origin, split_url
+from .._sansio.http import BODY_MAX, Request, Response, is_secure, origin, split_url
 from .clock import Clock, SystemClock
+from .explain import explain
+from .proxy import proxy_for, proxy_name
+from .tls import tls_context
 
 if TYPE_CHECKING:
     import ssl
@@ -44,15 +41,6 @@ if TYPE_CHECKING:
 # request which must not be repeated never meets a closing connection.
 KEEP_ALIVE: Final = 1.5
 CLOSE_DEADLINE: Final = 2.0
-
-# Where systems keep their certificates, for a Python whose OpenSSL looks elsewhere.
-BUNDLES: Final = (
-    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Arch, Alpine
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",  # Fedora, RHEL
-    "/etc/pki/tls/certs/ca-bundle.crt",  # older RHEL
-    "/etc/ssl/ca-bundle.pem",  # SUSE
-    "/etc/ssl/cert.pem",  # BSD
-)
 
 
 class Transport(Protocol):
@@ -135,9 +123,11 @@ class HttpxTransport:
             OSError,
             ValueError,  # also UnicodeError: a header that is not ASCII
         ) as error:
-            reason, text = _explain(error, trail, self._connect_timeout)
+            reason, text = explain(
+                error, self._connect_timeout, sent=trail.sent, answered=trail.answered
+            )
             if proxy is not None and reason in {"connect", "timeout"}:
-                text = f"through the proxy {_proxy_name(proxy)}: {text}"
+                text = f"through the proxy {proxy_name(proxy)}: {text}"
             sent = trail.sent and not isinstance(error, httpx.LocalProtocolError)
             return self._failed(reason, text, sent=sent)
 
@@ -277,14 +267,14 @@ class HttpxTransport:
             if self._context is None:
                 self._user_agent = f"flyteauth/{_version()}"
                 _hide_secrets_from_logs()
-                self._context = _tls_context(self._ca_file, verify=self._verify)
+                self._context = tls_context(self._ca_file, verify=self._verify)
                 self.open_pool(None)  # imports what httpx imports late
                 # And what looking up a name imports late.
                 import concurrent.futures.thread  # noqa: F401
                 import encodings.idna  # noqa: F401
             if where not in self._proxies:
                 scheme, host, port = where
-                self._proxies[where] = _proxy(self._proxy_url, scheme, host, port)
+                self._proxies[where] = proxy_for(self._proxy_url, scheme, host, port)
 
 
 class _Pool:
@@ -375,216 +365,6 @@ class _Trail:
             and self.at is None
         ):
             self.at = self._clock.time()
-
-
-# What went wrong, in a few words. Neither the URL nor what httpx says of it stands in them.
-
-
-def _explain(error: Exception, trail: _Trail, connect_timeout: float) -> tuple[FailureReason, str]:
-    import ssl
-
-    import httpx
-
-    causes = list(_causes(error))
-    tls = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
-    system = next((cause for cause in causes if isinstance(cause, OSError) and cause.errno), None)
-    match error:
-        case httpx.ConnectError() if tls is not None and not isinstance(
-            tls, ssl.SSLEOFError | ssl.SSLZeroReturnError
-        ):
-            return "tls", _explain_tls(tls)
-        case httpx.ConnectTimeout():
-            return "timeout", f"no connection within {connect_timeout:g} s"
-        case httpx.ProxyError():
-            status = str(error)[:3]
-            return "connect", f"it answered with {status if status.isdecimal() else 'an error'}"
-        case httpx.LocalProtocolError() | httpx.InvalidURL():
-            return "protocol", "the request cannot be written as HTTP"
-        case httpx.RemoteProtocolError() if not _says_closed(error):
-            return "protocol", "the answer is not HTTP"
-    if tls is None and system is not None:
-        return "protocol" if trail.sent else "connect", _explain_system(system)
-    if trail.sent:
-        return (
-            "protocol",
-            f"connection closed {'within' if trail.answered else 'before'} the answer",
-        )
-    if isinstance(error, httpx.TransportError | OSError):
-        return "connect", "connection closed before the request"
-    return "protocol", "the request cannot be written as HTTP"
-
-
-def _explain_tls(error: ssl.SSLError) -> str:
-    import ssl
-
-    if isinstance(error, ssl.SSLCertVerificationError):
-        said = error.verify_message.rstrip(".")
-    else:
-        said = "the TLS handshake failed: " + (error.reason or "no reason given")
-        said = said.replace("_", " ").lower().replace("tls", "TLS")
-    issuer = next(iter(getattr(error, "__notes__", ())), "")
-    return f"{quote(said, 160)}{issuer}"
-
-
-def _explain_system(error: OSError) -> str:
-    if isinstance(error, socket.gaierror):
-        return (error.strerror or "the host name is not known").lower()
-    return os.strerror(error.errno or 0).lower()
-
-
-def _says_closed(error: Exception) -> bool:
-    """There is no class of error for a connection that ends too early."""
-    return "closed" in str(error) or "disconnected" in str(error)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """*error* and all that led to it."""
-    seen: set[int] = set()
-    waiting = [error]
-    while waiting:
-        cause = waiting.pop(0)
-        if cause is None or id(cause) in seen:
-            continue
-        seen.add(id(cause))
-        yield cause
-        waiting += [cause.__cause__, cause.__context__]
-        if isinstance(cause, BaseExceptionGroup):
-            waiting += cause.exceptions
-
-
-# Trust.
-
-
-def _tls_context(ca_file: Path | None, *, verify: bool) -> ssl.SSLContext:
-    import ssl
-
-    context: ssl.SSLContext
-    if not verify:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    elif sys.platform in {"darwin", "win32"}:
-        import truststore
-
-        context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        named = os.environ.get("SSL_CERT_FILE", "")
-        if Path(named).is_file():
-            _trust(context, Path(named), "SSL_CERT_FILE")
-    else:
-        # Elsewhere the trust store is a file. truststore would read it again for each connection,
-        # on the event loop (30 ms), so it is read here, once.
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.set_default_verify_paths()  # also SSL_CERT_FILE and SSL_CERT_DIR
-        if not context.cert_store_stats()["x509_ca"] and "SSL_CERT_DIR" not in os.environ:
-            for bundle in filter(os.path.isfile, BUNDLES):
-                with suppress(OSError):
-                    context.load_verify_locations(bundle)
-                    break
-        context.sslobject_class = _issuer_telling(ssl.SSLObject)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if ca_file is not None and verify:
-        # An intermediate, or the server's own certificate, is enough to trust.
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        _trust(context, ca_file, "caCertFilePath")
-    return context
-
-
-def _trust(context: ssl.SSLContext, path: Path, key: str) -> None:
-    import ssl
-
-    try:
-        context.load_verify_locations(path)
-    except OSError as error:
-        broken = isinstance(error, ssl.SSLError)
-        why = "holds no PEM certificate" if broken else _explain_system(error)
-        raise ConfigError(
-            f"{key}: {path}: {why}; name a readable file of PEM certificates", reason="ca_file"
-        ) from None
-
-
-def _issuer_telling(base: type[ssl.SSLObject]) -> type[ssl.SSLObject]:
-    """An SSLObject that notes who issued a certificate which is not trusted."""
-    import ssl
-
-    class TellingSSLObject(base):  # type: ignore[valid-type,misc]
-        def do_handshake(self) -> None:
-            try:
-                super().do_handshake()
-            except ssl.SSLCertVerificationError as error:
-                # Public from Python 3.13 on, but without the name in it: a help, not a must.
-                with suppress(AttributeError, IndexError, KeyError, TypeError, ValueError):
-                    last = self._sslobj.get_unverified_chain()[-1]
-                    names = [value for part in last.get_info()["issuer"] for _, value in part]
-                    error.add_note(f" (issuer {quote(', '.join(names), 120)})")
-                raise
-
-    return TellingSSLObject
-
-
-# Proxies.
-
-
-def _proxy(configured: str | None, scheme: str, host: str, port: int | None) -> str | None:
-    """The proxy for *host*, or None to go there directly."""
-    from urllib.request import getproxies, getproxies_environment, proxy_bypass
-
-    if _is_near(host):
-        return None
-    if configured is not None:
-        key, url = "httpProxyURL", configured
-    else:
-        proxies = getproxies()
-        key = f"{scheme.upper()}_PROXY" if scheme in proxies else "ALL_PROXY"
-        if (found := proxies.get(scheme) or proxies.get("all")) is None:
-            return None
-        url = found if "://" in found else f"http://{found}"
-    environment = configured is None or "no" in getproxies_environment()
-    if environment and proxy_bypass(f"{host}:{port}"):
-        return None
-    _check_proxy(key, url)
-    return url
-
-
-def _is_near(host: str) -> bool:
-    """Whether *host* is this machine or on its link: nothing that a proxy could reach."""
-    name = host.rstrip(".").lower()
-    if is_loopback(name) or name.endswith(".localhost"):
-        return True
-    try:
-        address = ip_address(name)
-    except ValueError:
-        return False
-    address = getattr(address, "ipv4_mapped", None) or address
-    return address.is_loopback or address.is_link_local
-
-
-def _check_proxy(key: str, url: str) -> None:
-    """The value may hold a password, so no message shows it."""
-    import httpx
-
-    try:
-        scheme = httpx.Proxy(url).url.scheme
-        usable = bool(httpx.URL(url).host)
-    except (ValueError, httpx.InvalidURL):
-        usable = False
-    if not usable:
-        raise ConfigError(
-            f"{key} is not a proxy's URL; give it like http://proxy.example.org:3128",
-            reason="proxy",
-        )
-    if scheme.startswith("socks"):
-        try:
-            import socksio  # type: ignore[import-not-found,unused-ignore]  # noqa: F401
-        except ImportError:
-            raise ConfigError(
-                f"{key} names a SOCKS proxy; install httpx[socks], or name an HTTP proxy",
-                reason="proxy",
-            ) from None
-
-
-def _proxy_name(proxy: str) -> str:
-    parts = urlsplit(proxy)
-    return quote(f"{parts.hostname}:{parts.port}" if parts.port else f"{parts.hostname}", 80)
 
 
 # Logs.

@@ -22,7 +22,8 @@ import pytest
 import trustme
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from flyteauth._io import transport as transport_module
+from flyteauth._io import tls as tls_module, transport as transport_module
+from flyteauth._io.proxy import proxy_for
 from flyteauth._io.transport import HttpxTransport
 from flyteauth._sansio.errors import ConfigError
 from flyteauth._sansio.flow import RequestFailed, ResponseReceived
@@ -495,9 +496,7 @@ async def test_the_systems_bundle_is_found_where_openssl_does_not_look(
     junk = tmp_path / "junk.pem"
     junk.write_text("junk")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nowhere"))
-    monkeypatch.setattr(
-        transport_module, "BUNDLES", (str(tmp_path / "none"), str(junk), str(ca_file))
-    )
+    monkeypatch.setattr(tls_module, "BUNDLES", (str(tmp_path / "none"), str(junk), str(ca_file)))
     with serve(answering(reply()), server_context(authority, "localhost")) as server:
         received(await send(server))
         monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))  # then it is meant as it is
@@ -542,7 +541,7 @@ async def test_loopback_never_goes_to_a_proxy(host: str, monkeypatch: pytest.Mon
             monkeypatch.setenv(key, f"http://localhost:{proxy.port}")
         url = f"http://{host}:{server.port}/"
         if host == "127.8.9.10":
-            assert transport_module._proxy(None, "http", host, 80) is None
+            assert proxy_for(None, "http", host, 80) is None
             url = server.url
         received(await send(server, get(url)))
         received(await send(server, get(url), proxy_url=f"http://localhost:{proxy.port}"))
@@ -566,7 +565,7 @@ async def test_loopback_never_goes_to_a_proxy(host: str, monkeypatch: pytest.Mon
     ],
 )
 def test_what_is_near_is_reached_directly(host: str, near: bool) -> None:
-    proxy = transport_module._proxy("http://proxy:3128", "https", host, 443)
+    proxy = proxy_for("http://proxy:3128", "https", host, 443)
     assert proxy == (None if near else "http://proxy:3128")
 
 
@@ -592,14 +591,14 @@ def test_the_environment_names_a_proxy_and_exceptions(
 ) -> None:
     for key, value in environment.items():
         monkeypatch.setenv(key, value)
-    assert transport_module._proxy(None, "https", host, 443) == expected
+    assert proxy_for(None, "https", host, 443) == expected
 
 
 @pytest.mark.req("NET-04")
 def test_no_proxy_holds_for_a_configured_proxy_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "example.org")
-    assert transport_module._proxy("http://a:1", "https", "example.org", 443) is None
-    assert transport_module._proxy("http://a:1", "https", "example.com", 443) == "http://a:1"
+    assert proxy_for("http://a:1", "https", "example.org", 443) is None
+    assert proxy_for("http://a:1", "https", "example.com", 443) == "http://a:1"
 
 
 async def test_https_goes_through_the_proxy_in_a_tunnel(
@@ -767,7 +766,7 @@ async def test_a_cancelled_first_caller_does_not_stop_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     building, go = threading.Event(), threading.Event()
-    build, calls = transport_module._tls_context, []
+    build, calls = tls_module.tls_context, []
 
     def slow_build(*args: Any, **options: Any) -> ssl.SSLContext:
         calls.append(args)
@@ -775,7 +774,7 @@ async def test_a_cancelled_first_caller_does_not_stop_the_next(
         go.wait(LIMIT)
         return build(*args, **options)
 
-    monkeypatch.setattr(transport_module, "_tls_context", slow_build)
+    monkeypatch.setattr(transport_module, "tls_context", slow_build)
     with serve(answering(reply())) as server:
         transport = HttpxTransport()
         events: list[object] = []
@@ -839,13 +838,13 @@ async def test_the_trust_store_is_read_once_and_not_on_the_event_loop(
     authority: trustme.CA, ca_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     readers: list[threading.Thread] = []
-    build = transport_module._tls_context
+    build = tls_module.tls_context
 
     def watched(*args: Any, **options: Any) -> ssl.SSLContext:
         readers.append(threading.current_thread())
         return build(*args, **options)
 
-    monkeypatch.setattr(transport_module, "_tls_context", watched)
+    monkeypatch.setattr(transport_module, "tls_context", watched)
     with serve(answering(reply(), close=True), server_context(authority, "localhost")) as server:
         transport = HttpxTransport(ca_file=ca_file)
         for _ in range(3):
@@ -864,7 +863,7 @@ async def test_the_deadline_holds_for_the_first_use_too(monkeypatch: pytest.Monk
         go.wait(LIMIT)
         raise OSError
 
-    monkeypatch.setattr(transport_module, "_tls_context", hang)
+    monkeypatch.setattr(transport_module, "tls_context", hang)
     transport = HttpxTransport(deadline=0.1)
     event = failed(await transport.send(get("https://localhost:1/")))
     assert (event.reason, event.sent) == ("timeout", False)

@@ -212,6 +212,11 @@ class AuthorizationCodeConversation(Conversation):
     def time_passes(self, seconds: float) -> None:
         self.at += seconds
 
+    @precondition(lambda self: isinstance(self.state, Redeeming))
+    @rule(network=st.sampled_from(["down", "down", "lost", "busy"]))
+    def the_network_fails(self, network: str) -> None:
+        self.step(network=network)
+
     def unheard(self, response: Response) -> None:
         self.code_used = True
 

@@ -174,6 +174,24 @@ TRANSCRIPTS: list[tuple[str, list[Response | Event], list[str], AuthorizationSer
     ),
     ("no authorization server", [UNIMPLEMENTED, ABSENT], [POST_METADATA, GET_METADATA], None),
     ("nothing of the kind", [ABSENT, ABSENT], [POST_METADATA, GET_METADATA], None),
+    *[
+        (
+            f"{status}, which says no as well",
+            [Response(status), ABSENT],
+            [POST_METADATA, GET_METADATA],
+            None,
+        )
+        for status in (405, 415, 501)
+    ],
+    (
+        "two servers that are busy for a moment",
+        [reply(503), reply(503), ABSENT, reply(503), reply(503), reply(200, **SNAKE)],
+        [
+            *(POST_METADATA, "wait 0", POST_METADATA, "wait 0", POST_METADATA),
+            *(GET_METADATA, "wait 0", GET_METADATA, "wait 0", GET_METADATA),
+        ],
+        SERVER,
+    ),
     ("an empty message", [reply(200), reply(200)], [POST_METADATA, GET_METADATA], None),
     (
         "Flyte, but a console answers for the rest",
@@ -237,6 +255,7 @@ def test_a_control_plane_as_a_transcript(
     [
         ([HTML, HTML], InvalidResponse, "not_json", "a web page came back instead of JSON"),
         ([HTML, ABSENT], InvalidResponse, "not_json", "looks like a web console"),
+        ([HTML, Response(401)], InvalidResponse, "not_json", "looks like a web console"),
         (
             [Response(404, (), b"<html>"), Response(404, (), b"<html>")],
             InvalidResponse,
@@ -541,6 +560,13 @@ def test_three_redirects_are_all_and_a_post_follows_none() -> None:
     asked, error = run(authorization_server(ENDPOINT), again, again, again, again, again)
     assert asked == [POST_METADATA, GET_METADATA, *[f"GET {ENDPOINT}/again"] * 3]
     assert isinstance(error, InvalidResponse)
+
+
+def test_each_document_has_three_redirects_of_its_own() -> None:
+    moved = [Response(302, (("Location", f"/{number}"),)) for number in range(3)]
+    asked, server = run(issuer_metadata(ISSUER), *moved, ABSENT, *moved, OPENID)
+    assert len(asked) == 8
+    assert server.revocation_endpoint == f"{ISSUER}/revoke"
 
 
 @pytest.mark.req("NET-02")

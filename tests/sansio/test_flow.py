@@ -364,6 +364,7 @@ def test_a_whole_number_may_stand_for_a_time() -> None:
         {TAG: None},
         {TAG: ["Outer"]},
         {TAG: "Outer"},
+        {TAG: "Other"},
         {**SAVED, "more": 1},
         {name: value for name, value in SAVED.items() if name != "flag"},
         {**SAVED, "number": "1.5"},
