@@ -104,17 +104,8 @@ class Task:
         session: Session | None = None,
     ) -> Listing[Task]:
         """All tasks of *project* in *domain*; both default to those of the configuration."""
-
-        async def fetch(token: str) -> tuple[list[Task], str]:
-            chosen = _session(session)
-            project_id = await _project_id(chosen, project, domain)
-            reply = await chosen.call(
-                "/flyteidl2.task.TaskService/ListTasks",
-                {"projectId": project_id, "request": {"limit": PAGE, "token": token}},
-            )
-            return [cls._parse(item) for item in _list(reply, "tasks")], _text(reply, "token")
-
-        return Listing(fetch)
+        where = _Place(session, project, domain, member="projectId")
+        return _in_project("/flyteidl2.task.TaskService/ListTasks", where, "tasks", cls._parse)
 
     @classmethod
     def _parse(cls, item: Json) -> Task:
@@ -144,17 +135,8 @@ class App:
         session: Session | None = None,
     ) -> Listing[App]:
         """All apps of *project* in *domain*; both default to those of the configuration."""
-
-        async def fetch(token: str) -> tuple[list[App], str]:
-            chosen = _session(session)
-            project_id = await _project_id(chosen, project, domain)
-            reply = await chosen.call(
-                "/flyteidl2.app.AppService/List",
-                {"project": project_id, "request": {"limit": PAGE, "token": token}},
-            )
-            return [cls._parse(item) for item in _list(reply, "apps")], _text(reply, "token")
-
-        return Listing(fetch)
+        where = _Place(session, project, domain, member="project")
+        return _in_project("/flyteidl2.app.AppService/List", where, "apps", cls._parse)
 
     @classmethod
     def _parse(cls, item: Json) -> App:
@@ -170,18 +152,42 @@ def _session(session: Session | None) -> Session:
     return session if session is not None else current_session()
 
 
-async def _project_id(session: Session, project: str | None, domain: str | None) -> Json:
-    """flyteidl2.common.ProjectIdentifier."""
-    settings = await session.settings()
-    name, domain = project or settings.project, domain or settings.domain
-    if not name or not domain:
-        missing = "project" if not name else "domain"
-        raise ConfigError(
-            f"no {missing} is set; pass {missing}=, or set task.{missing} in the configuration",
-            reason=missing,
-        )
-    organization = {"organization": settings.org} if settings.org else {}
-    return {"name": name, "domain": domain, **organization}
+@frozen
+class _Place:
+    """A project and a domain, and the member of a request that names them."""
+
+    session: Session | None
+    project: str | None
+    domain: str | None
+    member: str
+
+    async def identifier(self, session: Session) -> Json:
+        """flyteidl2.common.ProjectIdentifier."""
+        settings = await session.settings()
+        name, domain = self.project or settings.project, self.domain or settings.domain
+        if not name or not domain:
+            missing = "project" if not name else "domain"
+            raise ConfigError(
+                f"no {missing} is set; pass {missing}=, or set task.{missing} in the configuration",
+                reason=missing,
+            )
+        organization = {"organization": settings.org} if settings.org else {}
+        return {"name": name, "domain": domain, **organization}
+
+
+def _in_project(
+    procedure: str, where: _Place, items: str, parse: Callable[[Json], T]
+) -> Listing[T]:
+    """What *procedure* lists under *items* of its reply."""
+
+    async def fetch(token: str) -> tuple[list[T], str]:
+        session = _session(where.session)
+        request = {"limit": PAGE, "token": token}
+        identifier = await where.identifier(session)
+        reply = await session.call(procedure, {where.member: identifier, "request": request})
+        return [parse(item) for item in _list(reply, items)], _text(reply, "token")
+
+    return Listing(fetch)
 
 
 # The control plane's replies are not trusted either: a member of a wrong type is its fault.

@@ -29,7 +29,7 @@ from attrs import evolve, field, frozen
 
 from ._io.clock import Clock, SystemClock
 from ._io.entropy import random_bits
-from ._io.flights import Flights, Rounds
+from ._io.flights import Flights
 from ._io.presenter import Presenter, Terminal, person_present
 from ._io.tasks import Abandoned, Work
 from ._sansio.flow import RequestFailed, failure, fraction
@@ -76,7 +76,6 @@ USER_INFO: Final = "/flyteidl2.auth.IdentityService/UserInfo"
 
 # In this process: one refresh at a time for one identity in one store, and one login.
 _FLIGHTS: Final = Flights()
-_ROUNDS: Final = Rounds()
 _LIVE: Final = weakref.WeakSet["Session"]()
 
 _log: Final = logging.getLogger("flyteauth")
@@ -294,7 +293,7 @@ class Session:
         """What is good to use now, after whatever it takes to have it."""
         held = self._held
         if held is None:
-            held = await _ROUNDS.run(("open", id(self)), self._open)
+            held = await _FLIGHTS.share(("open", id(self)), self._open)
         if held is _ANONYMOUS:
             return held
         token = None if held.record is None else held.record.token
@@ -352,7 +351,7 @@ class Session:
     async def _login_once(self) -> _Held:
         """One login at a time for one identity in this process; who waited shares it."""
         slot = (await self._set_up()).vault.slot
-        return self._adopt(await _ROUNDS.run(("login", slot), self._login))
+        return self._adopt(await _FLIGHTS.share(("login", slot), self._login))
 
     async def _login(self) -> Record | None:
         from ._grants import Grants
@@ -537,7 +536,7 @@ class Session:
 
     async def _discovered(self) -> Target:
         if self._target is None:
-            self._target = await _ROUNDS.run(("discover", id(self)), self._discover)
+            self._target = await _FLIGHTS.share(("discover", id(self)), self._discover)
         return self._target
 
     async def _discover(self) -> Target:

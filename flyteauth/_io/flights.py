@@ -26,38 +26,26 @@ class Flights:
         self._works: dict[Hashable, Work[Any]] = {}
 
     def join(self, key: Hashable, function: Callable[[], Coroutine[Any, Any, T]]) -> Work[T]:
-        """The work under *key*: the one in progress, or else *function*, started now."""
+        """The work under *key*: the one in progress, or else *function*, started now as a task of
+        its own that nobody's cancellation ends.
+        """
         with self._mutex:
-            work = self._works.get(key)
-            if work is None or work.done:
-                for gone in [other for other, its in self._works.items() if its.done]:
-                    del self._works[gone]
+            work = self._in_progress(key)
+            if work is None:
                 work = self._works[key] = start(function)
             return work
 
+    async def share(self, key: Hashable, function: Callable[[], Awaitable[T]]) -> T:
+        """What *function* returns or raises, called here, or by whoever is at it under *key*.
 
-class Rounds:
-    """The same for work that its first caller does itself, and that ends when that one is
-    cancelled: then one of the waiting does it anew.
-    """
-
-    def __init__(self) -> None:
-        self._forget()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._forget)
-
-    def _forget(self) -> None:
-        self._mutex = threading.Lock()
-        self._rounds: dict[Hashable, Work[Any]] = {}
-
-    async def run(self, key: Hashable, function: Callable[[], Awaitable[T]]) -> T:
-        """What *function* returns or raises: ours, or that of whoever is at it under *key*."""
+        It ends when the one who called it is cancelled; then one of the waiting does it anew.
+        """
         while True:
             with self._mutex:
-                theirs = self._rounds.get(key)
+                theirs = self._in_progress(key)
                 if theirs is None:
                     ours: Work[T] = Work()
-                    self._rounds[key] = ours
+                    self._works[key] = ours
                     break
             with suppress(Abandoned):
                 outcome: T = await theirs.wait()
@@ -65,17 +53,15 @@ class Rounds:
         try:
             value = await function()
         except Exception as error:
-            self._leave(key)
             ours.settle(error=error)
             raise
         except BaseException:
-            self._leave(key)
             ours.settle(error=Abandoned())
             raise
-        self._leave(key)
         ours.settle(value)
         return value
 
-    def _leave(self, key: Hashable) -> None:
-        with self._mutex:
-            self._rounds.pop(key, None)  # it is gone already in a child that was forked meanwhile
+    def _in_progress(self, key: Hashable) -> Work[Any] | None:
+        for over in [other for other, work in self._works.items() if work.done]:
+            del self._works[over]
+        return self._works.get(key)

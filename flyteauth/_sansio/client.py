@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
-from typing import Final, Literal, get_args
+from typing import Final, Literal, assert_never, get_args
 from urllib.parse import quote_plus
 
 from attrs import field, frozen
@@ -121,7 +121,8 @@ class Client:
         """A form POST with exactly one kind of client authentication (RFC 6749 §2.3)."""
         headers: Headers = ()
         own: dict[str, str | None] = {}
-        match self.authentication_method():
+        method = self.authentication_method()
+        match method:
             case "none":
                 own = {"client_id": self.client_id}
             case "client_secret_post":
@@ -130,6 +131,8 @@ class Client:
                 headers = _basic(quote_plus(self.client_id), quote_plus(self.client_secret or ""))
             case "client_secret_basic_raw":
                 headers = _basic(self.client_id, self.client_secret or "")
+            case _:
+                assert_never(method)
         protocol = {**form, **own}
         added = self.added_to(extra, PROTOCOL | protocol.keys()) if extra else {}
         return post_form(url, {**protocol, **added}, headers)

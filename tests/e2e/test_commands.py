@@ -440,12 +440,19 @@ def test_a_host_that_cannot_be_reached_is_one_line(logged_in: Home) -> None:
         (),
         ("logni",),
         ("token", "--end", "x"),
+        ("token", "--endpiont", "x"),
+        ("login", "--auth-type"),
+        ("--config",),
     ],
 )
-def test_a_typing_mistake_is_a_usage_error(home: Home, words: tuple[str, ...]) -> None:
-    ended = home.run(*words)
-    assert (ended.status, ended.out) == (2, "")
-    assert ended.err.startswith("usage: flyteauth")
+def test_a_typing_mistake_is_a_usage_error(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    out, err = capsys.readouterr()
+    assert (caught.value.code, out) == (2, "")
+    assert err.startswith("usage: flyteauth")
 
 
 # Signals and closed streams.

@@ -6,7 +6,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from flyteauth._io.flights import Flights, Rounds
+from flyteauth._io.flights import Flights
 
 pytestmark = pytest.mark.anyio
 
@@ -69,26 +69,26 @@ async def test_a_flight_outlives_the_one_who_asked_for_it() -> None:
 
 
 async def test_whoever_waits_for_a_round_shares_its_value() -> None:
-    rounds, job = Rounds(), Job()
+    flights, job = Flights(), Job()
     job.go.set()
-    assert await gather(10, lambda: rounds.run("key", job)) == [1] * 10
+    assert await gather(10, lambda: flights.share("key", job)) == [1] * 10
 
 
 async def test_whoever_waits_for_a_round_shares_its_failure() -> None:
-    rounds, job = Rounds(), Job()
+    flights, job = Flights(), Job()
     job.error = ValueError("no")
     job.go.set()
-    outcomes = await gather(10, lambda: rounds.run("key", job))
+    outcomes = await gather(10, lambda: flights.share("key", job))
     assert job.begun == 1
     assert [type(outcome) for outcome in outcomes] == [ValueError] * 10
 
 
 async def test_when_the_first_is_cancelled_one_of_the_waiting_goes_on() -> None:
-    rounds, job = Rounds(), Job()
+    flights, job = Flights(), Job()
     outcomes: list[int] = []
 
     async def wait() -> None:
-        outcomes.append(await rounds.run("key", job))
+        outcomes.append(await flights.share("key", job))
 
     async with anyio.create_task_group() as outer:
         async with anyio.create_task_group() as first:
@@ -104,11 +104,11 @@ async def test_when_the_first_is_cancelled_one_of_the_waiting_goes_on() -> None:
     assert outcomes == [2, 2, 2]
 
 
-async def test_rounds_are_shared_across_threads_and_event_loops(anyio_backend: str) -> None:
-    rounds, job = Rounds(), Job()
+async def test_flights_are_shared_across_threads_and_event_loops(anyio_backend: str) -> None:
+    flights, job = Flights(), Job()
 
     async def there() -> int:
-        return await rounds.run("key", job)
+        return await flights.share("key", job)
 
     outcomes: list[int] = []
 
@@ -124,7 +124,7 @@ async def test_rounds_are_shared_across_threads_and_event_loops(anyio_backend: s
         await job.started.wait()
         for backend in ("asyncio", "trio"):
             group.start_soon(elsewhere, backend)
-        while len(rounds._rounds["key"]._waiters) < 2:  # noqa: ASYNC110  # they are elsewhere
+        while len(flights._works["key"]._waiters) < 2:  # noqa: ASYNC110  # they are elsewhere
             await anyio.sleep(0.001)
         job.go.set()
     assert outcomes == [1, 1, 1]
