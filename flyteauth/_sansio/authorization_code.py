@@ -187,7 +187,7 @@ class AuthorizationCode(Flow[State, Token]):
         if not same(redirect.get("state", ""), state.state):
             raise _refused("state", "belongs to another login")
         issuer, expected = redirect.get("iss"), self.client.server.issuer
-        if issuer is not None and issuer != expected:  # RFC 9207 §2.4
+        if None not in {issuer, expected} and issuer != expected:  # RFC 9207 §2.4
             raise _refused("iss", "comes from another authorization server")
         error, code = redirect.get("error"), redirect.get("code")
         if (error and code) or redirect.keys() & {"access_token", "id_token"}:

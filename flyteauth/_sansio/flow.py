@@ -309,12 +309,11 @@ def dump(state: attrs.AttrsInstance) -> dict[str, Any]:
 def load(states: tuple[type[S], ...], saved: object) -> S:
     """The state that was dumped as *saved*, one of *states*; StoreError if it is none of them."""
     try:
-        assert isinstance(saved, dict)
-        name = saved[_TAG]
+        members = dict(_only(dict, saved))
+        name = members.pop(_TAG)
         (kind,) = (kind for kind in states if kind.__name__ == name)
-        members = {key: value for key, value in saved.items() if key != _TAG}
         return typing.cast("S", _structure(kind, members))
-    except (AssertionError, KeyError, OverflowError, TypeError, ValueError):
+    except (KeyError, OverflowError, TypeError, ValueError):
         raise StoreError("the saved login is damaged; log in again", reason="corrupt") from None
 
 
@@ -322,17 +321,24 @@ def _structure(kind: Any, saved: Any) -> Any:
     if attrs.has(kind):
         hints = typing.get_type_hints(kind)
         names = {attribute.name for attribute in attrs.fields(kind)}
-        assert isinstance(saved, dict)
-        assert saved.keys() == names
+        if _only(dict, saved).keys() != names:
+            raise ValueError(names)
         return kind(**{name: _structure(hints[name], value) for name, value in saved.items()})
     if isinstance(kind, types.UnionType):  # the only unions are X | None
         (inner,) = (inner for inner in typing.get_args(kind) if inner is not types.NoneType)
         return None if saved is None else _structure(inner, saved)
     if typing.get_origin(kind) is tuple:
-        assert isinstance(saved, list | tuple)
-        return tuple(_structure(typing.get_args(kind)[0], value) for value in saved)
-    assert kind in _SIMPLE
-    assert type(saved) is kind or (kind is float and type(saved) is int)
-    value = kind(saved)
-    assert kind is not float or math.isfinite(value)
-    return value
+        values = saved if type(saved) is tuple else _only(list, saved)
+        return tuple(_structure(typing.get_args(kind)[0], value) for value in values)
+    if kind is float and type(saved) is int:
+        saved = float(saved)
+    if kind not in _SIMPLE or (kind is float and not math.isfinite(_only(float, saved))):
+        raise ValueError(kind)
+    return _only(kind, saved)
+
+
+def _only(kind: type[T], saved: Any) -> Any:
+    """*saved*, if it is exactly of *kind*: True is no number here."""
+    if type(saved) is not kind:
+        raise TypeError(kind)
+    return saved

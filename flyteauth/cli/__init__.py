@@ -6,6 +6,7 @@ Exit status: 0 done, 1 failed, 2 usage, 3 needs a person, 4 not logged in, 130 i
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -27,12 +28,13 @@ _COMMANDS: Final = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the result is the exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    _open_closed_streams()
+    _prepare_streams()
     try:
-        options = _parser(words).parse_args(words)
-        status = int(options.run(options))
-        sys.stdout.flush()
-        return status
+        try:
+            options = _parser(words).parse_args(words)
+            return int(options.run(options))
+        finally:
+            sys.stdout.flush()
     except Error as error:
         _say(str(error))
         return exit_status(error)
@@ -53,11 +55,11 @@ def _say(text: str) -> None:
         print(f"flyteauth: {text}", file=sys.stderr, flush=True)
 
 
-def _open_closed_streams() -> None:
+def _prepare_streams() -> None:
     """A stream that our caller has closed must neither become a socket of ours, nor be None.
 
     Standard output is opened the wrong way round, so that what is written there is not lost
-    without an error.
+    without an error. What a terminal cannot show is no reason to fail.
     """
     for name, flags, mode in (
         ("stdin", os.O_WRONLY, "r"),
@@ -66,6 +68,8 @@ def _open_closed_streams() -> None:
     ):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode, closefd=False))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 def exit_status(error: Error) -> int:

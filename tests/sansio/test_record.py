@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, strategies as st
@@ -73,6 +75,34 @@ def test_a_damaged_record_is_called_damaged_and_not_shown(text: str) -> None:
         load_record(text)
     assert raised.value.reason == "corrupt"
     assert "canary" not in str(raised.value)
+
+
+def test_a_damaged_record_is_refused_where_assertions_are_off() -> None:
+    program = """
+import json, sys
+from flyteauth._sansio.errors import StoreError
+from flyteauth._sansio.record import load_record
+for text in json.load(sys.stdin):
+    try:
+        sys.exit(f"accepted {load_record(text)}")
+    except StoreError:
+        pass
+"""
+    damages: list[dict[str, object]] = [
+        {"client_id": 5},
+        {"token": None},
+        {"token": {**SAVED["token"], "obtained_at": True}},
+        {"token": {**SAVED["token"], "scopes": "all"}},
+    ]
+    damaged = [json.dumps({**SAVED, **damage}) for damage in damages]
+    run = subprocess.run(
+        [sys.executable, "-O", "-c", program],
+        input=json.dumps(damaged),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
 
 
 @pytest.mark.req("CLK-03")
