@@ -52,6 +52,7 @@ class Plane:
         self.before: Callable[[str], Awaitable[RequestFailed | None]] | None = None
         self.after: Callable[[str], Awaitable[None]] | None = None
         self.closed = False
+        self.requests: list[Request] = []
 
     async def send(self, request: Request) -> ResponseReceived | RequestFailed:
         sent_at = self.clock.time()
@@ -62,6 +63,7 @@ class Plane:
         )
         name = form.get("grant_type", [urlsplit(request.url).path])[0].rpartition(":")[2]
         self.asked[name] += 1
+        self.requests.append(request)
         await anyio.lowlevel.checkpoint()
         if self.before is not None and (failed := await self.before(name)) is not None:
             return failed

@@ -9,7 +9,8 @@ import pytest
 from attrs import evolve
 
 from flyteauth._io.store.memory import MemoryStore
-from flyteauth._sansio.flow import RequestFailed
+from flyteauth._sansio.flow import RequestFailed, ResponseReceived
+from flyteauth._sansio.http import Request, Response
 from flyteauth._sansio.record import Record
 from flyteauth.errors import (
     FlowError,
@@ -558,20 +559,148 @@ async def test_a_refresh_in_flight_does_not_bring_back_a_login_that_has_ended() 
         assert await store.load((await session._set_up()).vault.key) is None
 
 
-async def test_the_endpoint_of_another_server_never_sees_the_refresh_token() -> None:
-    """REF-16: what is recorded with a login says where its refresh token goes."""
+@pytest.mark.req("REF-16", "META-10")
+async def test_a_refresh_token_goes_only_to_where_it_came_from() -> None:
     plane = Plane(access_ttl=100.0)
     store = MemoryStore()
     async with plane.session(store=store) as session:
         await session.login()
         key = (await session._set_up()).vault.key
         record = await store.load(key)
-        assert record is not None
-        assert record.token_endpoint.startswith(ENDPOINT)
-        elsewhere = evolve(record, token_endpoint="http://localhost:8080/oauth2/elsewhere")
-        await store.save(key, elsewhere)
-        plane.clock.now += 200
+    assert record is not None
+    assert record.token_endpoint.startswith(ENDPOINT)
+    elsewhere = "http://localhost:8080/oauth2/elsewhere"
+    await store.save(key, evolve(record, token_endpoint=elsewhere))
+    plane.clock.now += 200
+    plane.requests.clear()
     async with plane.session(store=store) as session:
         with pytest.raises(FlowError):
             await session.headers()
-    assert await store.load(key) == elsewhere
+    spent = record.token.refresh_token
+    assert spent is not None
+    assert {request.url for request in plane.requests if spent.encode() in request.body} == {
+        elsewhere
+    }
+    assert await store.load(key) == evolve(record, token_endpoint=elsewhere)
+
+
+@pytest.mark.req("CCG-07", "SEC-07")
+async def test_a_service_never_touches_the_login_of_a_person() -> None:
+    plane = Plane()
+    store = SpyStore()
+    async with plane.session(store=store) as person:
+        theirs = await person.login()
+    assert theirs is not None
+    plane.requests.clear()
+    async with plane.session("ClientSecret", store=store) as service:
+        headers = await service.headers()
+        await service.call(PROJECTS, {})
+        await service.logout()
+    assert theirs.access_token not in headers["authorization"]
+    sent = [request.header("authorization") or "" for request in plane.requests]
+    assert not any(theirs.access_token in value for value in sent)
+    async with plane.session(store=store) as person:
+        assert await person.token() == theirs
+
+
+@pytest.mark.req("BRR-09")
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (403, b'{"code": "permission_denied", "message": "no"}'),
+        (500, b'{"code": "unknown", "message": "unauthorized"}'),
+        (500, b'{"code": "internal", "message": "unauthenticated"}'),
+        (503, b'{"code": "unavailable", "message": "unauthenticated"}'),
+        (404, b"404 page not found"),
+    ],
+)
+async def test_only_a_401_is_about_the_token(status: int, body: bytes) -> None:
+    plane = Plane()
+    async with plane.session() as session:
+        token = await session.login()
+        send = plane.send
+
+        async def refuse(request: Request) -> Any:
+            if request.url.endswith(PROJECTS):
+                plane.asked["refused"] += 1
+                now = plane.clock.now
+                return ResponseReceived(Response(status, (), body), now, now)
+            return await send(request)
+
+        plane.send = refuse  # type: ignore[method-assign]
+        with pytest.raises(FlowError):
+            await session.call(PROJECTS, {})
+        assert await session.token() == token
+    assert plane.asked["refused"] == 1
+    assert plane.asked["refresh_token"] == 0
+
+
+@pytest.mark.req("BRR-11", "CLK-05", "REF-10")
+async def test_a_401_whose_refresh_fails_for_now_is_no_logout() -> None:
+    plane = Plane(access_ttl=1000.0)
+    store = SpyStore()
+    async with plane.session(store=store) as session:
+        token = await session.login()
+        assert token is not None
+        store.calls.clear()
+
+        async def fail(name: str) -> RequestFailed | None:
+            return plane.down() if name == "refresh_token" else None
+
+        plane.before = fail
+        session.reject(token.access_token)
+        with pytest.raises(Unreachable):
+            await session.headers()
+        assert "delete" not in store.calls
+        assert "save" not in store.calls
+        plane.before = None
+        assert await session.headers()
+
+
+@pytest.mark.req("REF-10")
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, b"<html>Log in to the network"),
+        (403, b"<html>Blocked"),
+        (401, b'{"error": "invalid_client"}'),
+        (400, b'{"error": "invalid_scope"}'),
+        (200, b'{"token_type": "bearer"}'),
+        (302, b""),
+    ],
+)
+async def test_only_invalid_grant_ends_a_login(status: int, body: bytes) -> None:
+    plane = Plane(access_ttl=100.0)
+    store = SpyStore()
+    async with plane.session(store=store) as session:
+        await session.login()
+        plane.clock.now += 200
+        store.calls.clear()
+        send = plane.send
+
+        async def refuse(request: Request) -> Any:
+            if b"grant_type=refresh_token" in request.body:
+                now = plane.clock.now
+                return ResponseReceived(Response(status, (), body), now, now)
+            return await send(request)
+
+        plane.send = refuse  # type: ignore[method-assign]
+        with pytest.raises(FlowError):
+            await session.headers()
+        assert "delete" not in store.calls
+        assert "save" not in store.calls
+        plane.send = send  # type: ignore[method-assign]
+        assert await session.headers()
+
+
+async def test_a_login_that_was_ended_elsewhere_is_not_brought_back() -> None:
+    plane = Plane(access_ttl=100.0)
+    store = SpyStore()
+    async with plane.session(store=store) as session:
+        await session.login()
+        await session.headers()
+        await store.delete((await session._set_up()).vault.key)  # as another process does
+        plane.clock.now += 200
+        with pytest.raises(ReauthRequired):
+            await session.headers()
+    assert plane.asked["refresh_token"] == 0
