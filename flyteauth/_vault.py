@@ -79,10 +79,16 @@ class Vault:
         self._kept = record is not None
         return record
 
-    async def replace(self, record: Record) -> None:
-        """Keep the record of a new login."""
+    async def replace(self, record: Record, epoch: int) -> int | None:
+        """Keep the record of a login that was begun in *epoch*; the epoch that it opens, or None
+        if another login, or a logout, came first.
+        """
+        if self.epoch != epoch:
+            return None
         _EPOCHS[self.slot] += 1
+        opened = self.epoch
         await self._save(record)
+        return opened
 
     async def renew(self, record: Record, epoch: int) -> bool:
         """Keep a refreshed record, unless the login of that *epoch* was replaced or ended."""

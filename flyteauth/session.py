@@ -368,7 +368,7 @@ class Session:
         client = target.client(settings, await setup.secret())
         scopes = target.scopes(settings)
         await setup.vault.probe()
-        grants = Grants(setup, self._keep, self._track)
+        grants = Grants(setup, partial(self._keep, setup.vault.epoch), self._track)
         if settings.auth_type == "DeviceFlow":
             record = await grants.on_device(client, scopes)
         else:
@@ -431,7 +431,7 @@ class Session:
             )
         scopes = target.scopes(setup.settings)
         client = target.client(setup.settings, await setup.secret())
-        grants = Grants(setup, self._keep, self._track)
+        grants = Grants(setup, partial(self._keep, setup.vault.epoch), self._track)
         try:
             return await grants.to_service(client, scopes)
         except OAuth2Error as error:
@@ -483,8 +483,10 @@ class Session:
         await self._notify(Refreshed(setup.server, fresh.token.expires_at))
         return fresh
 
-    async def _keep(self, client: Client, token: Token) -> Record:
-        """Store what a grant brought, before anybody uses it."""
+    async def _keep(self, epoch: int, client: Client, token: Token) -> Record:
+        """Store what a grant brought, before anybody uses it; *epoch* is when it was begun."""
+        from ._upkeep import revoke_all
+
         setup, target = await self._set_up(), self._target
         record = Record(
             token=token,
@@ -495,12 +497,15 @@ class Session:
             revocation_endpoint=client.server.revocation_endpoint,
             authentication=client.authentication_method(),
         )
-        await setup.vault.replace(record)
-        epoch = setup.vault.epoch
+        opened = await setup.vault.replace(record, epoch)
+        if opened is None:
+            await revoke_all(setup, record)  # nobody is going to use it
+            raise self._reauth_required("was replaced or ended meanwhile; try again")
         if not setup.is_service and (who := await self._subject(record)) is not None:
             record = evolve(record, subject=who)
-            await setup.vault.renew(record, epoch)
-        self._hold(record)
+            await setup.vault.renew(record, opened)
+        if setup.vault.epoch == opened:
+            self._hold(record)
         return record
 
     async def _subject(self, record: Record) -> str | None:
@@ -604,8 +609,8 @@ class Session:
                 _log.exception("on_event failed; the login goes on")
         await self._presenter.show(event)
 
-    def _reauth_required(self) -> ReauthRequired:
-        return ReauthRequired(f"the login to {self._server} is over; run: flyteauth login")
+    def _reauth_required(self, what: str = "is over; run: flyteauth login") -> ReauthRequired:
+        return ReauthRequired(f"the login to {self._server} {what}")
 
     @property
     def _server(self) -> str:

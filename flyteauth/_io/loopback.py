@@ -169,6 +169,9 @@ class Loopback:
         while self._listeners:
             listener = self._listeners.pop()
             anyio.notify_closing(listener)
+            # Closing is not enough: a browser that is just being started may still share it.
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
             listener.close()
 
     def abort(self) -> None:

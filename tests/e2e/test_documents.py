@@ -174,7 +174,6 @@ def test_init_from_config_takes_a_path(home: Home, plane: Running) -> None:
     [
         (".union/config.yaml", None),
         (".flyte/config.yaml", None),
-        (".my-config-location/my-config.yaml", "UCTL_CONFIG"),
         (".my-config-location/my-config.yaml", "UNION_CONFIG"),
     ],
 )
