@@ -53,12 +53,14 @@ class Vault:
     def epoch(self) -> int:
         return _EPOCHS[self.slot]
 
-    async def probe(self) -> None:
-        """Find out before a login, not after, whether it can be kept; fall back to memory."""
+    async def probe(self, *, must_keep: bool) -> None:
+        """Find out before a login, not after, whether it can be kept; fall back to memory, unless
+        it *must_keep*.
+        """
         try:
             await self._store.probe()
         except StoreError as error:
-            if self._pinned:
+            if self._pinned or must_keep:
                 raise
             self._store = MemoryStore()
             await self._notify(Warned(f"{error}; this login lasts only as long as the program"))

@@ -96,7 +96,7 @@ class _Held:
     """What is handed out, and until when nobody need think about it."""
 
     record: Record | None
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     use_until: float
 
 
@@ -233,14 +233,15 @@ class Session:
         self._rejected = access_token
         self._held = evolve(held, use_until=-math.inf)
 
-    async def login(self) -> Token | None:
+    async def login(self, *, must_keep: bool = False) -> Token | None:
         """Log in, whatever is stored, and replace it. Needs no terminal: the presenter shows
         what a person has to do. None where the control plane wants no login.
 
-        Raises FlowError (denied, expired, unreachable), ConfigError or StoreError; what was
-        stored before stays until the new login is there.
+        With *must_keep*, a login that could not outlive the program is StoreError before anybody
+        is asked. Raises FlowError (denied, expired, unreachable), ConfigError or StoreError; what
+        was stored before stays until the new login is there.
         """
-        held = await self._login_once()
+        held = await self._login_once(must_keep=must_keep)
         return None if held.record is None else held.record.token
 
     async def logout(self) -> LoggedOut:
@@ -348,12 +349,12 @@ class Session:
             reason="not_logged_in",
         )
 
-    async def _login_once(self) -> _Held:
+    async def _login_once(self, *, must_keep: bool = False) -> _Held:
         """One login at a time for one identity in this process; who waited shares it."""
         slot = (await self._set_up()).vault.slot
-        return self._adopt(await _FLIGHTS.share(("login", slot), self._login))
+        return self._adopt(await _FLIGHTS.share(("login", slot), partial(self._login, must_keep)))
 
-    async def _login(self) -> Record | None:
+    async def _login(self, must_keep: bool) -> Record | None:
         from ._grants import Grants
 
         setup = await self._set_up()
@@ -367,7 +368,7 @@ class Session:
             return await self._logged_in(setup, record)
         client = target.client(settings, await setup.secret())
         scopes = target.scopes(settings)
-        await setup.vault.probe()
+        await setup.vault.probe(must_keep=must_keep)
         grants = Grants(setup, partial(self._keep, setup.vault.epoch), self._track)
         if settings.auth_type == "DeviceFlow":
             record = await grants.on_device(client, scopes)

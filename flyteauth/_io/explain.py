@@ -33,6 +33,8 @@ def explain(
         case httpx.ConnectError() if tls is not None and not isinstance(
             tls, ssl.SSLEOFError | ssl.SSLZeroReturnError
         ):
+            if tls.reason == "WRONG_VERSION_NUMBER":
+                return "tls", "no TLS is spoken there (for a plain server on this machine, http://)"
             return "tls", _explain_tls(tls)
         case httpx.ConnectTimeout():
             return "timeout", f"no connection within {connect_timeout:g} s"

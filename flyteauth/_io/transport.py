@@ -26,7 +26,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from .._sansio.flow import FailureReason, RequestFailed, ResponseReceived
-from .._sansio.http import BODY_MAX, Request, Response, is_secure, origin, split_url
+from .._sansio.http import BODY_MAX, Request, Response, host_of, is_secure, origin, split_url
 from .clock import Clock, SystemClock
 from .explain import explain
 from .proxy import proxy_for, proxy_name
@@ -176,7 +176,10 @@ class HttpxTransport:
             return refused or self._too_large()
         at = self._clock.time()
         return ResponseReceived(
-            Response(response.status, headers, body), at if trail.at is None else trail.at, at
+            Response(response.status, headers, body),
+            sent_at=at if trail.at is None else trail.at,
+            at=at,
+            host=host_of(request.url),
         )
 
     def _refuse(self, response: Response) -> RequestFailed | None:

@@ -82,11 +82,14 @@ Effect = SendRequest | WaitUntil | ShowUserCode | OpenBrowser
 
 @frozen
 class ResponseReceived:
-    """Lifetimes in the response count from ``sent_at``, when the request left."""
+    """Lifetimes in the response count from ``sent_at``, when the request left. ``host`` is who
+    answered, for people.
+    """
 
     response: Response
     sent_at: float
     at: float
+    host: str = "the server"
 
 
 FailureReason = Literal[

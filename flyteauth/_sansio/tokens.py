@@ -95,8 +95,9 @@ def raise_failure(received: ResponseReceived) -> NoReturn:
     if 300 <= response.status < 400:
         where = _host(response.header("location") or "")
         raise InvalidResponse(
-            f"the server redirects to {where or 'somewhere else'} (status {response.status}), "
-            "probably a login page in between; check the endpoint and the proxy",
+            f"{quote(received.host)} redirects to {where or 'somewhere else'} "
+            f"(status {response.status}), probably a login page in between; check the endpoint and "
+            "the proxy",
             reason="redirect",
         )
     try:
@@ -108,7 +109,7 @@ def raise_failure(received: ResponseReceived) -> NoReturn:
     if known(body, "error") is not None:
         raise_error(body, received)
     raise InvalidResponse(
-        f"the server answered with status {response.status} and no OAuth error; "
+        f"{quote(received.host)} answered with status {response.status} and no OAuth error; "
         "check the endpoint, or what stands in between",
         reason="status",
     )
@@ -138,7 +139,7 @@ def transient(received: ResponseReceived) -> Unreachable:
     wait = retry_after(received.response, received.at)
     again = "try again" if wait is None else f"try again in {wait:.0f} s"
     return Unreachable(
-        f"the server is not available (status {received.response.status}); {again}",
+        f"{quote(received.host)} is not available (status {received.response.status}); {again}",
         reason="status",
         retry_after=wait,
     )

@@ -140,6 +140,24 @@ def test_the_address_to_open_stands_on_one_line_however_narrow_the_terminal(
     assert "\x1b" not in ended.err
 
 
+@pytest.mark.req("SEC-08")
+def test_a_login_that_cannot_be_kept_fails_before_anybody_is_asked(
+    home: Home, serve: Serve
+) -> None:
+    running = serve()
+    ended = home.run(
+        "login", "--endpoint", running.base_url, BROWSER=BROWSER, FLYTEAUTH_HOME="/dev/null/none"
+    )
+    ended.failed_with(1, "/dev/null/none", "FLYTEAUTH_HOME")
+    assert running.plane.count(path="/oauth2/authorize") == 0
+
+
+def test_the_version_is_told(home: Home) -> None:
+    ended = home.run("--version")
+    assert ended.status == 0
+    assert re.fullmatch(r"flyteauth \d+\.\d+\S*\n", ended.out)
+
+
 @pytest.mark.req("CCG-06", "SEC-08")
 def test_a_secret_from_a_file_may_end_with_a_line_break(home: Home, serve: Serve) -> None:
     running = serve()
