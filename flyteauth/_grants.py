@@ -76,24 +76,20 @@ class Grants:
         )
 
     async def on_device(self, client: Client, scopes: tuple[str, ...]) -> Record:
-        """Device authorization (RFC 8628): a person approves a code on any device."""
+        """Device authorization (RFC 8628): a person approves a code on any device, as long as the
+        code lives.
+        """
         flow = DeviceAuthorization(client, scopes, self.setup.verified)
-        timeout = self.setup.settings.login_timeout
         driver = evolve(self.setup.driver, show_user_code=self._show_user_code)
         state: DeviceState | Done[Record] = flow.start()
-        with anyio.move_on_after(timeout):
-            while not isinstance(state, Done):
-                if isinstance(state, Polling):
-                    state = await self._to_the_end(partial(self._poll, flow, state, client))
-                else:
-                    after = await driver.step(flow, state)
-                    assert not isinstance(after, Done)
-                    state = after
-            return state.value
-        raise Expired(
-            f"nobody approved the login within {timeout:.0f} s; log in again",
-            reason="login_timeout",
-        )
+        while not isinstance(state, Done):
+            if isinstance(state, Polling):
+                state = await self._to_the_end(partial(self._poll, flow, state, client))
+            else:
+                after = await driver.step(flow, state)
+                assert not isinstance(after, Done)
+                state = after
+        return state.value
 
     async def to_service(self, client: Client, scopes: tuple[str, ...]) -> Record:
         """Client credentials (RFC 6749 §4.4)."""

@@ -17,6 +17,7 @@ from ._sansio.http import is_secure
 from ._sansio.record import Record
 from ._vault import Vault
 from .config import Settings
+from .errors import ReauthRequired
 from .events import AuthEvent
 
 Notify = Callable[[AuthEvent], Awaitable[None]]
@@ -49,6 +50,14 @@ class Setup:
     def is_service(self) -> bool:
         """Whether a token takes no person (RFC 6749 §4.4)."""
         return self.settings.auth_type == "ClientSecret"
+
+    def reauth_required(self) -> ReauthRequired:
+        return ReauthRequired(f"the login to {self.server} is over; run: flyteauth login")
+
+    def superseded(self) -> ReauthRequired:
+        return ReauthRequired(
+            f"the login to {self.server} was replaced or ended meanwhile; try again"
+        )
 
     async def secret(self) -> str | None:
         """The client's secret as its source has it now; read off the event loop (CCG-08)."""

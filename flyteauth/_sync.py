@@ -6,6 +6,7 @@ There is one implementation: each call here runs its async twin on the process-w
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -55,9 +56,9 @@ class SyncSession:
         """See Session.reject."""
         self._session.reject(access_token)
 
-    def login(self) -> Token | None:
+    def login(self, *, must_keep: bool = False) -> Token | None:
         """See Session.login."""
-        return call(self._session.login)
+        return call(partial(self._session.login, must_keep=must_keep))
 
     def logout(self) -> LoggedOut:
         """See Session.logout."""

@@ -15,10 +15,52 @@ from ._sansio.exchanges import Revocable, refresh, revoke
 from ._sansio.flow import Retrying
 from ._sansio.http import is_secure
 from ._sansio.record import Record
+from ._sansio.renewal import Use, UseAndRefresh, plan
 from ._setup import Setup
-from .errors import Error, FlowError, MissingMetadata, OAuth2Error, ReauthRequired
+from .errors import Error, FlowError, MissingMetadata, OAuth2Error
+from .events import Refreshed
 
 REVOKE_DEADLINE: Final = 10.0  # seconds for all of it
+
+
+async def refresh_login(setup: Setup, ours: Record | None, rejected: str | None) -> Record:
+    """The record that follows *ours*. Only invalid_grant, after a second look at the store, ends
+    the login; everything else leaves all as it is.
+
+    *rejected* is the access token that a server refused last. Raises ReauthRequired when the
+    login is over, and FlowError.
+    """
+    vault = setup.vault
+    latest = await vault.load()
+    if latest is None or (ours is not None and _older(latest, ours)):
+        latest = None if vault.erased else ours
+    if latest is None:
+        raise setup.reauth_required()
+    if ours is not None and latest.token.access_token != ours.token.access_token:
+        at = setup.clock.time()
+        if isinstance(plan(latest.token, rejected, at, 0.0), Use | UseAndRefresh):
+            return latest  # another process was quicker
+    try:
+        return await refresh_once(setup, latest)
+    except OAuth2Error as error:
+        if error.error != "invalid_grant":
+            raise
+    stored = await vault.load()
+    if stored is not None and stored.token.refresh_token != latest.token.refresh_token:
+        try:
+            return await refresh_once(setup, stored)
+        except OAuth2Error as error:
+            if error.error != "invalid_grant":
+                raise
+        latest, stored = stored, await vault.load()
+    if stored is not None and stored.token.refresh_token == latest.token.refresh_token:
+        await vault.delete()
+    raise setup.reauth_required()
+
+
+def _older(one: Record, other: Record) -> bool:
+    """Whether *one* was overtaken by *other*: a store that cannot be written to falls behind."""
+    return one.token.obtained_at < other.token.obtained_at
 
 
 async def refresh_once(setup: Setup, record: Record) -> Record:
@@ -31,9 +73,8 @@ async def refresh_once(setup: Setup, record: Record) -> Record:
     fresh = evolve(record, token=token)
     if not await setup.vault.renew(fresh, epoch):
         await revoke_all(setup, fresh)  # nobody is going to use it
-        raise ReauthRequired(
-            f"the login to {setup.server} was replaced or ended meanwhile; try again"
-        )
+        raise setup.superseded()
+    await setup.notify(Refreshed(setup.server, token.expires_at))
     return fresh
 
 

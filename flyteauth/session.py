@@ -32,13 +32,13 @@ from ._io.entropy import random_bits
 from ._io.flights import Flights
 from ._io.presenter import Presenter, Terminal, person_present
 from ._io.tasks import Abandoned, Work
-from ._sansio.flow import RequestFailed, failure, fraction
-from ._sansio.http import Object, member
+from ._sansio.flow import fraction
+from ._sansio.http import Object
 from ._sansio.record import Record
 from ._sansio.renewal import Authorize, Refresh, Use, UseAndRefresh, plan
 from ._sansio.tokens import Token as Token  # noqa: PLC0414  # what token() returns is public
+from ._source import Source, prepare
 from .errors import (
-    ConfigError,
     Error,
     InteractionRequired,
     MissingMetadata,
@@ -49,6 +49,7 @@ from .errors import (
 from .events import AuthEvent, LoggedIn, LoggedOut, OnEvent, Refreshed, Warned
 
 if TYPE_CHECKING:
+    from ._calls import Reply
     from ._io.store import Store
     from ._io.transport import Transport
     from ._sansio.client import Client
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from ._vault import Vault
     from .config import Settings
 
-# Everything else is imported where it is needed, and for the first time by _prepare, in a worker
+# Everything else is imported where it is needed, and for the first time by prepare, in a worker
 # thread: a session that only mentions itself costs little, and no event loop waits for an import.
 
 T = TypeVar("T")
@@ -72,7 +73,6 @@ _UNVERIFIED: Final = (
     "insecureSkipVerify: certificates are not checked, so whoever is in between can take the "
     "login; set caCertFilePath instead"
 )
-USER_INFO: Final = "/flyteidl2.auth.IdentityService/UserInfo"
 
 # In this process: one refresh at a time for one identity in one store, and one login.
 _FLIGHTS: Final = Flights()
@@ -104,15 +104,6 @@ _NOTHING: Final = _Held(None, MappingProxyType({}), -math.inf)
 _ANONYMOUS: Final = _Held(None, MappingProxyType({}), math.inf)
 
 
-@frozen
-class _Source:
-    """Where the settings come from."""
-
-    arguments: Mapping[str, Any] = field(repr=False)
-    path: str | Path | None = None
-    environ: Mapping[str, str] | None = field(default=None, repr=False)
-
-
 class Session:
     """One identity at one endpoint, on asyncio and on trio, for any number of tasks.
 
@@ -141,7 +132,7 @@ class Session:
         from .config import check_arguments
 
         check_arguments(arguments)
-        self._source = _Source(arguments)
+        self._source = Source(arguments)
         self._on_event = on_event
         self._presenter = presenter or Terminal()
         # Until the first token is in hand. Later nobody expects a browser to open.
@@ -178,7 +169,7 @@ class Session:
         The file is read at the first use; a wrong value then raises ConfigError.
         """
         session = cls(on_event=on_event, presenter=presenter, interactive=interactive, **arguments)
-        session._source = _Source(arguments, path, os.environ)
+        session._source = Source(arguments, path, os.environ)
         return session
 
     async def __aenter__(self) -> Self:
@@ -268,7 +259,9 @@ class Session:
 
         Raises what ``call`` raises.
         """
-        return _read_identity(await self.call(USER_INFO, {}))
+        from ._calls import USER_INFO
+
+        return (await self._reply(USER_INFO, {})).identity()
 
     async def call(self, procedure: str, message: object) -> Object:
         """One unary call to the control plane over Connect, in JSON, with our credentials.
@@ -277,16 +270,21 @@ class Session:
         try. Raises FlowError with the Connect code as ``reason``, Unreachable, and what
         ``headers`` raises.
         """
-        held = await self._current()
-        reply, refused = await self._send(held, procedure, message)
-        if refused is not None:
-            self.reject(refused)
-            reply, _ = await self._send(await self._current(), procedure, message)
-        return reply()
+        return (await self._reply(procedure, message)).read()
 
     async def settings(self) -> Settings:
         """What arguments, environment and file come to. Raises ConfigError."""
         return (await self._set_up()).settings
+
+    async def _reply(self, procedure: str, message: object) -> Reply:
+        from ._calls import send
+
+        setup, held = await self._set_up(), await self._current()
+        reply = await send(setup, held.headers, procedure, message)
+        if reply.refused and held.record is not None:
+            self.reject(held.record.token.access_token)
+            reply = await send(setup, await self.headers(), procedure, message)
+        return reply
 
     # How a token comes to be in hand.
 
@@ -342,7 +340,7 @@ class Session:
         if may_ask is not None and await anyio.to_thread.run_sync(may_ask):
             return await self._login_once()
         if self._over:
-            raise self._reauth_required()
+            raise (await self._set_up()).reauth_required()
         raise InteractionRequired(
             f"not logged in to {self._server}; run: flyteauth login, or set FLYTE_API_KEY "
             "where nobody can log in",
@@ -442,47 +440,16 @@ class Session:
             return await grants.to_service(evolve(client, client_secret=secret), scopes)
 
     async def _refresh(self, setup: Setup) -> Record:
-        """The record that follows ours. Only invalid_grant, after a second look at the store,
-        ends the login; everything else leaves all as it is.
-        """
-        vault, held = setup.vault, self._held
-        ours = None if held is None else held.record
-        latest = await vault.load()
-        if latest is None or (ours is not None and _older(latest, ours)):
-            latest = None if vault.erased else ours
-        if latest is None:
-            self._end_if(vault)
-            raise self._reauth_required()
-        if ours is not None and latest.token.access_token != ours.token.access_token:
-            at = self._clock.time()
-            if isinstance(plan(latest.token, self._rejected, at, 0.0), Use | UseAndRefresh):
-                self._hold(latest)  # another process was quicker
-                return latest
+        from ._upkeep import refresh_login
+
+        ours = None if self._held is None else self._held.record
         try:
-            return await self._refresh_once(setup, latest)
-        except OAuth2Error as error:
-            if error.error != "invalid_grant":
-                raise
-        stored = await vault.load()
-        if stored is not None and stored.token.refresh_token != latest.token.refresh_token:
-            try:
-                return await self._refresh_once(setup, stored)
-            except OAuth2Error as error:
-                if error.error != "invalid_grant":
-                    raise
-            latest, stored = stored, await vault.load()
-        if stored is not None and stored.token.refresh_token == latest.token.refresh_token:
-            await vault.delete()
-        self._end_if(vault)
-        raise self._reauth_required()
-
-    async def _refresh_once(self, setup: Setup, record: Record) -> Record:
-        from ._upkeep import refresh_once
-
-        fresh = await refresh_once(setup, record)
-        self._hold(fresh)
-        await self._notify(Refreshed(setup.server, fresh.token.expires_at))
-        return fresh
+            record = await refresh_login(setup, ours, self._rejected)
+        except ReauthRequired:
+            self._end_if(setup.vault)
+            raise
+        self._hold(record)
+        return record
 
     async def _keep(self, epoch: int, client: Client, token: Token) -> Record:
         """Store what a grant brought, before anybody uses it; *epoch* is when it was begun."""
@@ -501,7 +468,7 @@ class Session:
         opened = await setup.vault.replace(record, epoch)
         if opened is None:
             await revoke_all(setup, record)  # nobody is going to use it
-            raise self._reauth_required("was replaced or ended meanwhile; try again")
+            raise setup.superseded()
         if not setup.is_service and (who := await self._subject(record)) is not None:
             record = evolve(record, subject=who)
             await setup.vault.renew(record, opened)
@@ -511,13 +478,14 @@ class Session:
 
     async def _subject(self, record: Record) -> str | None:
         """Whom the login is of, to be shown; not worth waiting for, nor failing for."""
+        from ._calls import USER_INFO, send
         from ._sansio.id_token import subject
 
         with suppress(Error), anyio.move_on_after(WHOAMI_DEADLINE):
             if record.token.id_token is not None:
                 return subject(record.token.id_token)
-            reply, _ = await self._send(self._headed(record), USER_INFO, {})
-            identity = _read_identity(reply())
+            headers = self._headed(record).headers
+            identity = (await send(await self._set_up(), headers, USER_INFO, {})).identity()
             if identity is not None:
                 shown = (identity.preferred_username, identity.email, identity.subject)
                 return next(filter(None, shown))
@@ -527,7 +495,7 @@ class Session:
 
     async def _set_up(self) -> Setup:
         if self._ready is None:
-            settings = await anyio.to_thread.run_sync(_prepare, self._source)
+            settings = await anyio.to_thread.run_sync(prepare, self._source)
             if self._ready is None:
                 from ._setup import assemble
 
@@ -550,27 +518,6 @@ class Session:
 
         setup = await self._set_up()
         return await discover(setup.driver, setup.settings, random_bits)
-
-    async def _send(
-        self, held: _Held, procedure: str, message: object
-    ) -> tuple[Callable[[], Object], str | None]:
-        """The reply to one call, still to be read, and the access token if it was refused."""
-        from ._sansio.connect import read_reply, unary_request
-
-        setup = await self._set_up()
-        if setup.settings.endpoint is None:
-            raise ConfigError(
-                "this session has an issuer but no Flyte endpoint; pass endpoint=",
-                reason="endpoint",
-            )
-        headers = tuple(held.headers.items())
-        request = unary_request(setup.settings.endpoint.url, procedure, message, headers)
-        answer = await setup.transport.send(request)
-        if isinstance(answer, RequestFailed):
-            raise failure(request, answer)
-        refused = answer.response.status == 401 and held.record is not None
-        token = held.record.token.access_token if refused and held.record is not None else None
-        return partial(read_reply, request, answer), token
 
     def _headed(self, record: Record) -> _Held:
         headers = MappingProxyType({record.header: f"Bearer {record.token.access_token}"})
@@ -610,9 +557,6 @@ class Session:
                 _log.exception("on_event failed; the login goes on")
         await self._presenter.show(event)
 
-    def _reauth_required(self, what: str = "is over; run: flyteauth login") -> ReauthRequired:
-        return ReauthRequired(f"the login to {self._server} {what}")
-
     @property
     def _server(self) -> str:
         """The server's name, for people."""
@@ -626,33 +570,6 @@ def in_portal(function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
     return call(function, *args)
 
 
-def _prepare(source: _Source) -> Settings:
-    """The settings; and all that takes time to import, in a thread that nobody else waits for."""
-    from . import _grants, _setup, _target, _upkeep  # noqa: F401
-    from ._sansio import connect  # noqa: F401
-    from .config import resolve
-
-    search = source.environ is not None
-    settings = resolve(source.arguments, environ=source.environ, path=source.path, search=search)
-    settings.require_server()
-    if settings.auth_type in {"ExternalCommand", "Passthrough"}:
-        raise ConfigError(
-            f"authType {settings.auth_type} is not supported by this version; use Pkce, "
-            "DeviceFlow or ClientSecret",
-            reason="auth_type",
-        )
-    return settings
-
-
 def _older(one: Record, other: Record) -> bool:
     """Whether *one* was overtaken by *other*: a store that cannot be written to falls behind."""
     return one.token.obtained_at < other.token.obtained_at
-
-
-def _read_identity(reply: Object) -> Identity | None:
-    who = member(reply, "subject")
-    if who is None:
-        return None
-    names = ("name", "preferredUsername", "email")
-    name, preferred_username, email = (member(reply, key) or "" for key in names)
-    return Identity(who, name, preferred_username, email)

@@ -1,0 +1,58 @@
+"""Calls to the control plane, and who it takes us for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from attrs import frozen
+
+from ._sansio.connect import read_reply, unary_request
+from ._sansio.flow import RequestFailed, ResponseReceived, failure
+from ._sansio.http import Object, Request, member
+from ._setup import Setup
+from .errors import ConfigError
+from .session import Identity
+
+USER_INFO: Final = "/flyteidl2.auth.IdentityService/UserInfo"
+
+
+@frozen
+class Reply:
+    """What came back, still to be read."""
+
+    request: Request
+    received: ResponseReceived
+
+    @property
+    def refused(self) -> bool:
+        """Whether the credentials were not taken: a 401, whatever it says (RFC 9110 §15.5.2)."""
+        return self.received.response.status == 401
+
+    def read(self) -> Object:
+        """The message. Raises FlowError with the Connect code as ``reason``."""
+        return read_reply(self.request, self.received)
+
+    def identity(self) -> Identity | None:
+        """The message as flyteidl2.auth.UserInfoResponse."""
+        message = self.read()
+        subject = member(message, "subject")
+        if subject is None:
+            return None
+        names = ("name", "preferredUsername", "email")
+        name, preferred_username, email = (member(message, key) or "" for key in names)
+        return Identity(subject, name, preferred_username, email)
+
+
+async def send(setup: Setup, headers: Mapping[str, str], procedure: str, message: object) -> Reply:
+    """One unary call over Connect, in JSON. Raises FlowError if nothing comes back."""
+    endpoint = setup.settings.endpoint
+    if endpoint is None:
+        raise ConfigError(
+            "this session has an issuer but no Flyte endpoint; pass endpoint=", reason="endpoint"
+        )
+    request = unary_request(endpoint.url, procedure, message, tuple(headers.items()))
+    answer = await setup.transport.send(request)
+    if isinstance(answer, RequestFailed):
+        raise failure(request, answer)
+    return Reply(request, answer)
