@@ -53,7 +53,9 @@ def desktop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program
 
 
 def ours() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("flyteauth")]
+    """Threads that a launcher may have left behind; the portal stays for the whole process."""
+    names = (thread for thread in threading.enumerate() if thread.name.startswith("flyteauth"))
+    return [thread for thread in names if thread.name != "flyteauth portal"]
 
 
 class Line:
