@@ -36,12 +36,13 @@ FINISH_DEADLINE: Final = 60.0  # seconds for a request whose reply must not be l
 @frozen
 class Grants:
     """What a grant needs. ``keep`` stores a token before anybody may use it; ``track`` is told of
-    work that goes on when its caller is cancelled, because its reply must not be lost.
+    work that goes on when its caller is cancelled, because its reply must not be lost, and for how
+    many seconds it is worth waiting for.
     """
 
     setup: Setup
     keep: Callable[[Client, Token], Awaitable[Record]]
-    track: Callable[[Work[Any]], None]
+    track: Callable[[Work[Any], float], None]
 
     async def in_browser(
         self, client: Client, scopes: tuple[str, ...], redirect_uri: str
@@ -59,7 +60,11 @@ class Grants:
                 effect = flow.effect(state)
                 assert isinstance(effect, OpenBrowser)
                 await self.setup.notify(BrowserNeeded(effect.authorization_uri))
-                async with opening(effect.authorization_uri):
+                async with opening(
+                    effect.authorization_uri,
+                    plain_host=client.plain_host,
+                    hidden=self.setup.secret_variables,
+                ):
                     try:
                         uri = await loopback.receive(effect.state)
                     finally:
@@ -84,7 +89,7 @@ class Grants:
         state: DeviceState | Done[Record] = flow.start()
         while not isinstance(state, Done):
             if isinstance(state, Polling):
-                state = await self._to_the_end(partial(self._poll, flow, state, client))
+                state = await self._to_the_end(partial(self._poll, flow, state, client), 1.0)
             else:
                 after = await driver.step(flow, state)
                 assert not isinstance(after, Done)
@@ -108,7 +113,9 @@ class Grants:
         after = await self.setup.driver.step(flow, state)
         return Done(await self.keep(client, after.value)) if isinstance(after, Done) else after
 
-    async def _to_the_end(self, function: Callable[[], Awaitable[T]]) -> T:
+    async def _to_the_end(
+        self, function: Callable[[], Awaitable[T]], worth: float = FINISH_DEADLINE
+    ) -> T:
         """Do what must not stop half-way in a task of its own, and wait for it."""
 
         async def finish() -> T:
@@ -121,7 +128,7 @@ class Grants:
             )
 
         work = start(finish)
-        self.track(work)
+        self.track(work, worth)
         return await work.wait()
 
     async def _show_user_code(self, effect: ShowUserCode) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import cast
 
-import anyio.to_thread
 from attrs import frozen
 
 from ._io.clock import Clock
@@ -13,8 +12,9 @@ from ._io.drive import Driver
 from ._io.store import Store
 from ._io.transport import HttpxTransport, Transport
 from ._sansio.client import Authentication, AuthorizationServer, Client
-from ._sansio.http import is_secure
+from ._sansio.http import plain_host
 from ._sansio.record import Record
+from ._source import in_time
 from ._vault import Vault
 from .config import Settings
 from .errors import ReauthRequired
@@ -47,6 +47,11 @@ class Setup:
         return endpoint.key if endpoint is not None else str(self.settings.issuer)
 
     @property
+    def plain_host(self) -> str | None:
+        """The host that credentials may go to unencrypted."""
+        return _plain_host(self.settings)
+
+    @property
     def is_service(self) -> bool:
         """Whether a token takes no person (RFC 6749 §4.4)."""
         return self.settings.auth_type == "ClientSecret"
@@ -59,10 +64,16 @@ class Setup:
             f"the login to {self.server} was replaced or ended meanwhile; try again"
         )
 
+    @property
+    def secret_variables(self) -> frozenset[str]:
+        """Environment variables that hold the client's secret."""
+        secret = self.settings.client_secret
+        return frozenset({secret.held} if secret and secret.kind == "environment" else ())
+
     async def secret(self) -> str | None:
         """The client's secret as its source has it now; read off the event loop (CCG-08)."""
         secret = self.settings.client_secret
-        return None if secret is None else await anyio.to_thread.run_sync(secret.read)
+        return None if secret is None else await in_time(secret.read)
 
     async def client_of(self, record: Record) -> Client:
         """The client that *record* was issued to, at the server that issued it."""
@@ -78,6 +89,7 @@ class Setup:
             authentication=cast("Authentication | None", record.authentication),
             extra_parameters=self.settings.extra_parameters,
             quirks=self.settings.quirks,
+            plain_host=self.plain_host,
         )
 
 
@@ -91,12 +103,15 @@ def assemble(
     """The setup for *settings*; *transport* and *store* stand in for those of the settings."""
     verified = settings.ca_file is not None or not settings.insecure_skip_verify
     if transport is None:
-        endpoint = settings.endpoint
         transport = HttpxTransport(
             ca_file=settings.ca_file,
             insecure_skip_verify=not verified,
-            allow_insecure=endpoint is not None and not is_secure(endpoint.url),
+            plain_host=_plain_host(settings),
             proxy_url=settings.http_proxy_url,
             clock=clock,
         )
     return Setup(settings, transport, clock, Vault(settings, notify, store), notify, verified)
+
+
+def _plain_host(settings: Settings) -> str | None:
+    return None if settings.endpoint is None else plain_host(settings.endpoint.url)

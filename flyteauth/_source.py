@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple
 
 from attrs import field, frozen
 
@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from .config import Settings
 
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+READ_DEADLINE: Final = 15.0  # seconds
+
+
 @frozen
 class Source:
     """Arguments alone; or, where there is an environment, that and a configuration file too."""
@@ -21,6 +27,22 @@ class Source:
     arguments: Mapping[str, Any] = field(repr=False)
     path: str | Path | None = None
     environ: Mapping[str, str] | None = field(default=None, repr=False)
+
+
+async def in_time(function: Callable[[*Ts], T], *args: *Ts) -> T:
+    """*function* of *args*, which reads what the configuration names, on a thread of its own: a
+    named pipe or a dead network mount may never answer. Raises ConfigError then.
+    """
+    from ._io.threads import run_in_daemon
+
+    try:
+        return await run_in_daemon(function, *args, deadline=READ_DEADLINE)
+    except TimeoutError:
+        raise ConfigError(
+            f"the configuration, or a file that it names, cannot be read within "
+            f"{READ_DEADLINE:.0f} s; check that they are ordinary files",
+            reason="timeout",
+        ) from None
 
 
 def prepare(source: Source) -> Settings:

@@ -19,6 +19,7 @@ from ._sansio.discovery import (
     issuer_metadata,
     public_client,
 )
+from ._sansio.http import plain_host
 from .config import Settings
 from .errors import ConfigError, Error, InvalidResponse
 
@@ -62,6 +63,7 @@ class Target:
             audience=settings.audience or self.public.audience,
             extra_parameters=settings.extra_parameters,
             quirks=settings.quirks,
+            plain_host=None if settings.endpoint is None else plain_host(settings.endpoint.url),
         )
 
     def scopes(self, settings: Settings) -> tuple[str, ...]:
@@ -98,7 +100,7 @@ async def discover(driver: Driver, settings: Settings, random_bits: Callable[[],
 
     server, public = await _both(ask_server, ask_public)
     if server is not None and settings.verify_issuer and settings.issuer is None:
-        own = await ask(issuer_metadata(server.issuer or ""))
+        own = await ask(issuer_metadata(server.issuer or "", plain_host(endpoint or "")))
         if not agrees(server, own):
             raise InvalidResponse(
                 "the control plane names endpoints that are not its issuer's own; do not log in, "

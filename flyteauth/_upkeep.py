@@ -31,6 +31,7 @@ async def refresh_login(setup: Setup, ours: Record | None, rejected: str | None)
     login is over, and FlowError.
     """
     vault = setup.vault
+    epoch = vault.epoch  # before the first look: a logout meanwhile must be noticed
     latest = await vault.load()
     if latest is None or (ours is not None and _older(latest, ours)):
         latest = None if vault.erased else ours
@@ -41,14 +42,15 @@ async def refresh_login(setup: Setup, ours: Record | None, rejected: str | None)
         if isinstance(plan(latest.token, rejected, at, 0.0), Use | UseAndRefresh):
             return latest  # another process was quicker
     try:
-        return await refresh_once(setup, latest)
+        return await refresh_once(setup, latest, epoch)
     except OAuth2Error as error:
         if error.error != "invalid_grant":
             raise
+    epoch = vault.epoch
     stored = await vault.load()
     if stored is not None and stored.token.refresh_token != latest.token.refresh_token:
         try:
-            return await refresh_once(setup, stored)
+            return await refresh_once(setup, stored, epoch)
         except OAuth2Error as error:
             if error.error != "invalid_grant":
                 raise
@@ -63,11 +65,10 @@ def _older(one: Record, other: Record) -> bool:
     return one.token.obtained_at < other.token.obtained_at
 
 
-async def refresh_once(setup: Setup, record: Record) -> Record:
+async def refresh_once(setup: Setup, record: Record, epoch: int) -> Record:
     """The record after one refresh, stored. It goes to where the login came from and nowhere else
-    (RFC 6749 §10.4). Raises FlowError, and ReauthRequired if the login has ended meanwhile.
+    (RFC 6749 §10.4). Raises FlowError, and ReauthRequired if *epoch* is over by then.
     """
-    epoch = setup.vault.epoch
     flow = Retrying(refresh(await setup.client_of(record), record.token))
     token = await setup.driver.run(flow, flow.start(random_bits()))
     fresh = evolve(record, token=token)
@@ -119,9 +120,9 @@ async def _with_revocation(setup: Setup, client: Client) -> Client:
     server = client.server
     if server.revocation_endpoint is not None or server.issuer is None:
         return client
-    if not is_secure(server.issuer):
+    if not is_secure(server.issuer, setup.plain_host):
         return client
-    flow = issuer_metadata(server.issuer)
+    flow = issuer_metadata(server.issuer, setup.plain_host)
     with suppress(FlowError):
         own = await setup.driver.run(flow, flow.start(random_bits()))
         if own.token_endpoint == server.token_endpoint:

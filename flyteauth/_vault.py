@@ -38,6 +38,7 @@ class Vault:
         self._silent = False
         self._kept = False
         self.erased = False
+        self.failure: StoreError | None = None
 
     @property
     def slot(self) -> Hashable:
@@ -47,7 +48,8 @@ class Vault:
 
     @property
     def place(self) -> str:
-        return self._store.place
+        """Where the record is, in words; ``failure`` says why it is not where it should be."""
+        return self._store.place if self.failure is None else MemoryStore.place
 
     @property
     def epoch(self) -> int:
@@ -70,6 +72,7 @@ class Vault:
 
         ``erased`` says whether there was one, and somebody has removed it: a logout elsewhere.
         """
+        self.erased = False
         try:
             record = await self._store.load(self.key)
         except StoreError as error:
@@ -109,10 +112,10 @@ class Vault:
         try:
             await self._store.save(self.key, record)
         except StoreError as error:
-            self._kept = False
+            self._kept, self.failure = False, error
             await self._warn_once(error)
         else:
-            self._kept = True
+            self._kept, self.failure = True, None
 
     async def _warn_once(self, error: StoreError) -> None:
         if not self._silent:

@@ -37,9 +37,10 @@ from ._sansio.http import Object
 from ._sansio.record import Record
 from ._sansio.renewal import Authorize, Refresh, Use, UseAndRefresh, plan
 from ._sansio.tokens import Token as Token  # noqa: PLC0414  # what token() returns is public
-from ._source import Source, prepare
+from ._source import Source, in_time, prepare
 from .errors import (
     Error,
+    FlowError,
     InteractionRequired,
     MissingMetadata,
     OAuth2Error,
@@ -67,6 +68,8 @@ Ts = TypeVarTuple("Ts")
 RENEW_DEADLINE: Final = 150.0  # seconds for a refresh with all its retries
 CLOSE_DEADLINE: Final = 30.0  # seconds to wait, when a session ends, for a reply in flight
 WHOAMI_DEADLINE: Final = 3.0
+DISCOVERY_DEADLINE: Final = 60.0  # seconds, with all retries
+PATIENCE: Final = 10.0  # the same where a stored login may do without
 RETRY_AFTER: Final = 5.0  # seconds before an ageing token is tried to be refreshed once more
 
 _UNVERIFIED: Final = (
@@ -150,7 +153,7 @@ class Session:
         self._renew_not_before = 0.0
         self._over = False
         self._closed = False
-        self._works: set[Work[Any]] = set()
+        self._works: dict[Work[Any], float] = {}  # and how many seconds each is worth waiting for
         _LIVE.add(self)
 
     @classmethod
@@ -187,10 +190,12 @@ class Session:
     async def aclose(self) -> None:
         """Wait for a reply in flight that must not be lost, and close all connections."""
         with anyio.CancelScope(shield=True):
-            with anyio.move_on_after(CLOSE_DEADLINE):
-                for work in list(self._works):
-                    with suppress(Exception):  # its waiters are told, not we
-                        await work.wait()
+            begun = anyio.current_time()
+            for work, worth in sorted(self._works.items(), key=lambda item: item[1]):
+                deadline = begun + min(worth, CLOSE_DEADLINE)
+                # Its waiters are told what comes of it, not we.
+                with anyio.CancelScope(deadline=deadline), suppress(Exception):
+                    await work.wait()
             self._closed = True
             if self._ready is not None:
                 await self._ready.transport.aclose()
@@ -281,8 +286,11 @@ class Session:
 
         setup, held = await self._set_up(), await self._current()
         reply = await send(setup, held.headers, procedure, message)
-        if reply.refused and held.record is not None:
-            self.reject(held.record.token.access_token)
+        if reply.refused:
+            if held.record is not None:
+                self.reject(held.record.token.access_token)
+            else:  # anonymous it is no more
+                self._target = self._held = None
             reply = await send(setup, await self.headers(), procedure, message)
         return reply
 
@@ -322,8 +330,8 @@ class Session:
         """What is stored, once it is known that anything is needed at all."""
         vault = (await self._set_up()).vault
         try:
-            target = await self._discovered()
-        except Unreachable:
+            target = await self._discovered(PATIENCE)
+        except FlowError:
             # Whoever is logged in may go on: a stored login knows where it came from.
             if (record := await vault.load()) is not None:
                 return self._hold(record)
@@ -339,7 +347,8 @@ class Session:
         may_ask = self._may_ask
         if may_ask is not None and await anyio.to_thread.run_sync(may_ask):
             return await self._login_once()
-        if self._over:
+        held = self._held
+        if self._over or (held is not None and held.record is not None):
             raise (await self._set_up()).reauth_required()
         raise InteractionRequired(
             f"not logged in to {self._server}; run: flyteauth login, or set FLYTE_API_KEY "
@@ -363,7 +372,7 @@ class Session:
         if setup.is_service:
             record = (await self._renewed()).record
             assert record is not None
-            return await self._logged_in(setup, record)
+            return await self._logged_in(setup, record, must_keep=must_keep)
         client = target.client(settings, await setup.secret())
         scopes = target.scopes(settings)
         await setup.vault.probe(must_keep=must_keep)
@@ -372,9 +381,11 @@ class Session:
             record = await grants.on_device(client, scopes)
         else:
             record = await grants.in_browser(client, scopes, target.redirect_uri(settings))
-        return await self._logged_in(setup, record)
+        return await self._logged_in(setup, record, must_keep=must_keep)
 
-    async def _logged_in(self, setup: Setup, record: Record) -> Record:
+    async def _logged_in(self, setup: Setup, record: Record, *, must_keep: bool) -> Record:
+        if must_keep and setup.vault.failure is not None:
+            raise setup.vault.failure
         expires_at, place = record.token.expires_at, setup.vault.place
         await self._notify(LoggedIn(setup.server, record.subject, expires_at, place))
         return record
@@ -495,7 +506,7 @@ class Session:
 
     async def _set_up(self) -> Setup:
         if self._ready is None:
-            settings = await anyio.to_thread.run_sync(prepare, self._source)
+            settings = await in_time(prepare, self._source)
             if self._ready is None:
                 from ._setup import assemble
 
@@ -508,9 +519,16 @@ class Session:
                     await self._notify(Warned(_UNVERIFIED))
         return self._ready
 
-    async def _discovered(self) -> Target:
+    async def _discovered(self, deadline: float = DISCOVERY_DEADLINE) -> Target:
         if self._target is None:
-            self._target = await _FLIGHTS.share(("discover", id(self)), self._discover)
+            with anyio.move_on_after(deadline):
+                self._target = await _FLIGHTS.share(("discover", id(self)), self._discover)
+        if self._target is None:
+            raise Unreachable(
+                f"{self._server} did not say within {deadline:.0f} s how to log in; check the "
+                "endpoint, and try again",
+                reason="timeout",
+            )
         return self._target
 
     async def _discover(self) -> Target:
@@ -546,8 +564,9 @@ class Session:
             held, self._held = self._held, None
             self._over = self._over or (held is not None and held.record is not None)
 
-    def _track(self, work: Work[Any]) -> None:
-        self._works = {work, *(other for other in self._works if not other.done)}
+    def _track(self, work: Work[Any], worth: float = CLOSE_DEADLINE) -> None:
+        running = {other: its for other, its in self._works.items() if not other.done}
+        self._works = {**running, work: worth}
 
     async def _notify(self, event: AuthEvent) -> None:
         if self._on_event is not None:

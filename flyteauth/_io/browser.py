@@ -59,8 +59,9 @@ _DESKTOP: Final = (
 class Browser:
     """A browser that is being opened."""
 
-    def __init__(self, url: str, settle: float, deadline: float) -> None:
+    def __init__(self, url: str, settle: float, deadline: float, hidden: frozenset[str]) -> None:
         self._url = url
+        self._hidden = hidden | _NOT_FOR_CHILDREN
         self._settle = settle
         self._deadline = deadline
         self._left = False
@@ -98,6 +99,7 @@ class Browser:
         try:
             launcher = subprocess.Popen(  # noqa: S603  # no shell, and the URL is checked
                 argv,
+                env={k: v for k, v in os.environ.items() if k not in self._hidden},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -117,11 +119,19 @@ class Browser:
 
 @asynccontextmanager
 async def opening(
-    url: str, *, settle: float = SETTLE, deadline: float = DEADLINE
+    url: str,
+    *,
+    settle: float = SETTLE,
+    deadline: float = DEADLINE,
+    plain_host: str | None = None,
+    hidden: frozenset[str] = frozenset(),
 ) -> AsyncIterator[Browser]:
-    """Open *url* while the body runs; InvalidResponse if it is not one to open (AZR-15)."""
-    check(url)
-    browser = Browser(url, settle, deadline)
+    """Open *url* while the body runs; InvalidResponse if it is not one to open (AZR-15).
+
+    ``hidden`` are environment variables that hold secrets: no launcher gets them.
+    """
+    check(url, plain_host)
+    browser = Browser(url, settle, deadline, hidden)
     try:
         yield browser
     except BaseException:
@@ -136,9 +146,9 @@ async def open_browser(url: str) -> bool:
         return await browser.opened()
 
 
-def check(url: str) -> None:
+def check(url: str, plain_host: str | None = None) -> None:
     """Refuse what is neither https nor http to this machine, or could be more than a URL."""
-    if not is_secure(url) or not _URL.fullmatch(url):
+    if not is_secure(url, plain_host) or not _URL.fullmatch(url):
         raise InvalidResponse(
             "the authorization URL is not a https URL and will not be opened; check the endpoint, "
             "or report this to whoever runs the authorization server",

@@ -26,7 +26,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from .._sansio.flow import FailureReason, RequestFailed, ResponseReceived
-from .._sansio.http import BODY_MAX, Request, Response, host_of, is_secure, origin, split_url
+from .._sansio.http import BODY_MAX, Request, Response, host_of, is_secure, origin
 from .clock import Clock, SystemClock
 from .explain import explain
 from .proxy import proxy_for, proxy_name
@@ -54,7 +54,8 @@ class Transport(Protocol):
 class HttpxTransport:
     """A Transport over httpx, for one event loop at a time or several in turn.
 
-    ``deadline`` is for the whole of a request, from the first use of the trust store to the last
+    ``plain_host`` is a host that credentials may go to unencrypted. ``deadline`` is for the whole
+    of a request, from the first use of the trust store to the last
     byte of the body. The first request raises ConfigError if ``ca_file`` or the proxy is unusable.
     """
 
@@ -63,7 +64,7 @@ class HttpxTransport:
         *,
         ca_file: Path | None = None,
         insecure_skip_verify: bool = False,
-        allow_insecure: bool = False,
+        plain_host: str | None = None,
         proxy_url: str | None = None,
         clock: Clock | None = None,
         deadline: float = 30.0,
@@ -72,7 +73,7 @@ class HttpxTransport:
     ) -> None:
         self._ca_file = ca_file
         self._verify = not insecure_skip_verify
-        self._allow_insecure = allow_insecure
+        self._plain_host = plain_host
         self._proxy_url = proxy_url
         self._clock = clock or SystemClock()
         self._deadline = deadline
@@ -89,7 +90,7 @@ class HttpxTransport:
     async def send(self, request: Request) -> ResponseReceived | RequestFailed:
         if self._closed:
             raise RuntimeError("this transport is closed")
-        if not self._is_allowed(request.url):
+        if not is_secure(request.url, self._plain_host):
             text = "credentials travel over https only, and this URL is not one"
             return self._failed("insecure", text, sent=False)
         ours = _ours.set(True)
@@ -212,12 +213,6 @@ class HttpxTransport:
         given = {name.lower() for name, _ in request.headers}
         ours = (("accept-encoding", "identity"), ("user-agent", self._user_agent))
         return [*(pair for pair in ours if pair[0] not in given), *request.headers]
-
-    def _is_allowed(self, url: str) -> bool:
-        if self._allow_insecure:
-            parts = split_url(url)
-            return parts is not None and "@" not in parts.netloc and "#" not in url
-        return is_secure(url)
 
     def _too_large(self) -> RequestFailed:
         text = f"the answer is larger than {self._body_max} bytes"

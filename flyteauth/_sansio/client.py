@@ -56,13 +56,13 @@ class AuthorizationServer:
         return url
 
 
-def parse_metadata(body: Object) -> AuthorizationServer:
+def parse_metadata(body: Object, plain_host: str | None = None) -> AuthorizationServer:
     """Authorization server metadata. Unknown members are ignored, known ones of a wrong type are
     not (RFC 8414 §3.2), and no credential may go to an insecure endpoint (RFC 6749 §3.1, §3.2).
     """
     urls = {name: member(body, name) for name in ENDPOINTS}
     for name, url in urls.items():
-        if url is not None and not is_secure(url):
+        if url is not None and not is_secure(url, plain_host):
             raise InvalidResponse(
                 f"{name} is not an https URL; report this to whoever runs the server", reason=name
             )
@@ -89,7 +89,8 @@ class Client:
     """One registration at one server; configuration of a flow, never part of a saved state.
 
     ``extra_parameters`` are added to the requests to the endpoint that they are filed under:
-    "authorization", "device_authorization" or "token".
+    "authorization", "device_authorization" or "token". ``plain_host`` is a host that the user
+    lets credentials go to unencrypted.
     """
 
     server: AuthorizationServer
@@ -99,6 +100,7 @@ class Client:
     audience: str | None = None
     extra_parameters: Mapping[str, Mapping[str, str]] = field(factory=dict, repr=False)
     quirks: frozenset[Quirk] = frozenset()
+    plain_host: str | None = None
 
     def added_to(self, endpoint: str, protocol: frozenset[str]) -> dict[str, str]:
         """The caller's own parameters, none of which may shadow one of the *protocol*."""

@@ -55,7 +55,7 @@ class DeviceCode:
     interval: float
 
 
-def parse_device_code(received: ResponseReceived) -> DeviceCode:
+def parse_device_code(received: ResponseReceived, plain_host: str | None = None) -> DeviceCode:
     """§3.2; raises OAuth2Error, InvalidResponse or Unreachable."""
     body = parse_success(received)
     lifetime = seconds(known(body, "expires_in"))
@@ -64,12 +64,12 @@ def parse_device_code(received: ResponseReceived) -> DeviceCode:
     interval = seconds(known(body, "interval")) or 5.0  # §3.2: 5 if absent
     if interval > LIFETIME_MAX:
         raise _unusable("interval")
-    verification_uri = _uri(required(body, "verification_uri"))
+    verification_uri = _uri(required(body, "verification_uri"), plain_host)
     return DeviceCode(
         device_code=required(body, "device_code"),
         user_code=_user_code(required(body, "user_code")),
         verification_uri=verification_uri,
-        verification_uri_complete=_complete(body, verification_uri),
+        verification_uri_complete=_complete(body, verification_uri, plain_host),
         expires_at=received.sent_at + min(lifetime, LIFETIME_MAX),
         interval=interval,
     )
@@ -82,18 +82,18 @@ def _user_code(code: str) -> str:
     return code
 
 
-def _uri(uri: str) -> str:
+def _uri(uri: str, plain_host: str | None) -> str:
     """A verification URI that is safe to show and to open (§5.4)."""
     uri = ascii_url(uri)
-    if not is_secure(uri):
+    if not is_secure(uri, plain_host):
         raise _unusable("verification_uri")
     return uri
 
 
-def _complete(body: Object, verification_uri: str) -> str | None:
+def _complete(body: Object, verification_uri: str, plain_host: str | None) -> str | None:
     """verification_uri_complete, never invented, and dropped if it leads elsewhere (§3.3.1)."""
     complete = body.get("verification_uri_complete")
-    if not isinstance(complete, str) or not is_secure(complete):
+    if not isinstance(complete, str) or not is_secure(complete, plain_host):
         return None
     return complete if origin(complete) == origin(verification_uri) else None
 
@@ -180,7 +180,7 @@ class DeviceAuthorization(Flow[State, Token]):
             # §3.2: "In response, the authorization server generates a unique device
             # verification code and an end-user code"
             case Authorizing(), ResponseReceived():
-                return Prompting(parse_device_code(event))
+                return Prompting(parse_device_code(event, self.client.plain_host))
             case Authorizing(), RequestFailed():
                 raise failure(self._device_authorization_request(), event)
 
@@ -217,7 +217,9 @@ class DeviceAuthorization(Flow[State, Token]):
                     if error.reason not in {"not_json", "redirect", "status"}:
                         raise
                     return _back_off(code, failures, at, 0.0)  # no OAuth error, no verdict
-                if token.id_token is not None and "openid" in self.scopes:
+                if "openid" not in self.scopes:
+                    token = evolve(token, id_token=None)  # nobody asked for it, nobody checks it
+                if token.id_token is not None:
                     check(token, self.client, nonce=None, at=at, verified=self.verified)
                 return Done(token)
 

@@ -48,6 +48,7 @@ from .http import (
     member,
     origin,
     parse_object,
+    plain_host,
     post_json,
     same_path,
     split_url,
@@ -113,13 +114,16 @@ STATES: Final = (Asking, Pausing)
 class Discovery(Flow[State, T], Generic[T]):
     """Asks ``places`` in turn: until one has the document, or all of them if ``all_places``.
 
-    Ends with what ``gather`` makes of the documents; there may be none.
+    Ends with what ``gather`` makes of the documents; there may be none where Flyte itself says
+    so, or where they are ``optional``.
     """
 
     places: tuple[Request, ...]
     read: Callable[[Object], Object | None] = field(repr=False)
     gather: Callable[[list[Object]], T] = field(repr=False)
     all_places: bool = False
+    plain_host: str | None = None
+    optional: bool = False
 
     def start(self, seed: int) -> State:
         """*seed* is 64 random bits: the jitter of the back-off."""
@@ -189,7 +193,7 @@ class Discovery(Flow[State, T], Generic[T]):
             parts is not None
             and self.places[state.place].method == "GET"
             and state.redirects < REDIRECTS_MAX
-            and is_secure(target)
+            and is_secure(target, self.plain_host)
             and origin(target) == origin(state.url)
         ):
             return evolve(state, url=target, redirects=state.redirects + 1)
@@ -216,10 +220,17 @@ class Discovery(Flow[State, T], Generic[T]):
                 "console, or a login page stands in between; check the endpoint",
                 "not_json",
             )
-        return self._next(evolve(state, speaks_flyte=state.speaks_flyte or speaks))
+        if speaks or self.optional:
+            return self._next(evolve(state, speaks_flyte=state.speaks_flyte or speaks))
+        return self._next(
+            state,
+            f"{host_of(state.url)} does not answer like a Flyte control plane (status "
+            f"{response.status}); check the endpoint, or try again if it is just starting",
+            "not_found",
+        )
 
     def _next(self, state: Asking, complaint: str = "", reason: str = "") -> State | Done[T]:
-        if complaint and not state.complaint:
+        if complaint and state.complaint_reason in {"", "not_found"}:  # the first that tells more
             state = evolve(state, complaint=complaint, complaint_reason=reason)
         place = state.place + 1
         if place < len(self.places) and (self.all_places or not state.found):
@@ -246,15 +257,17 @@ class Discovery(Flow[State, T], Generic[T]):
 
 def authorization_server(endpoint: str) -> Discovery[AuthorizationServer | None]:
     """The authorization server of the control plane at *endpoint*; None if it has none."""
+    plain = plain_host(endpoint)
 
     def read(body: Object) -> Object | None:
-        parse_metadata(body)
+        parse_metadata(body, plain)
         return body if member(body, "token_endpoint") else None
 
     return Discovery(
         (post_json(at(endpoint, OAUTH2_METADATA), {}), get(at(endpoint, WELL_KNOWN_OAUTH))),
         read,
-        lambda found: parse_metadata(found[0]) if found else None,
+        lambda found: parse_metadata(found[0], plain) if found else None,
+        plain_host=plain,
     )
 
 
@@ -269,6 +282,8 @@ def public_client(endpoint: str) -> Discovery[PublicClient]:
         (post_json(at(endpoint, PUBLIC_CLIENT), {}), get(at(endpoint, FLYTE_CLIENT))),
         read,
         lambda found: parse_public_client(found[0]) if found else PublicClient(),
+        plain_host=plain_host(endpoint),
+        optional=True,
     )
 
 
@@ -328,11 +343,11 @@ def check_redirect_uri(uri: str) -> str:
 # What is asked of an issuer.
 
 
-def issuer_metadata(issuer: str) -> Discovery[AuthorizationServer]:
+def issuer_metadata(issuer: str, plain_host: str | None = None) -> Discovery[AuthorizationServer]:
     """The metadata of an authorization server that the user names (RFC 8414 §3, OpenID Connect
     Discovery 1.0 §4): both documents, merged, the first one leading.
     """
-    if not is_secure(issuer) or "?" in issuer:
+    if not is_secure(issuer, plain_host) or "?" in issuer:
         raise ConfigError(
             f"issuer {quote(issuer, 80)!r} must be an https URL without query or fragment; "
             "correct admin.issuer",
@@ -347,7 +362,7 @@ def issuer_metadata(issuer: str) -> Discovery[AuthorizationServer]:
                 "write the issuer exactly as its server does",
                 reason="issuer",
             )
-        parse_metadata(body)
+        parse_metadata(body, plain_host)
         return body
 
     def gather(found: list[Object]) -> AuthorizationServer:
@@ -360,7 +375,7 @@ def issuer_metadata(issuer: str) -> Discovery[AuthorizationServer]:
         merged = Object()
         for document in reversed(found):
             merged.update({name: value for name, value in document.items() if value})
-        return parse_metadata(merged)
+        return parse_metadata(merged, plain_host)
 
     path = urlsplit(issuer).path.rstrip("/")
     return Discovery(
@@ -371,6 +386,7 @@ def issuer_metadata(issuer: str) -> Discovery[AuthorizationServer]:
         read,
         gather,
         all_places=True,
+        plain_host=plain_host,
     )
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from attrs import evolve
+
 from .client import Client, join_scopes
 from .errors import ConfigError
 from .flow import Exchange, ResponseReceived
@@ -42,7 +44,9 @@ def refresh(client: Client, token: Token, scopes: tuple[str, ...] = ()) -> Excha
 
     def parse(received: ResponseReceived) -> Token:
         fresh = parse_token(received, client, scopes or token.scopes)
-        if fresh.id_token and token.id_token and "openid" in token.scopes:
+        if token.id_token is None or "openid" not in token.scopes:
+            fresh = evolve(fresh, id_token=None)  # nobody asked for it, nobody checks it
+        elif fresh.id_token is not None:
             check_refreshed(fresh.id_token, token.id_token, client)
         return fresh.succeeding(token)
 

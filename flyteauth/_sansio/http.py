@@ -268,15 +268,23 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def is_secure(url: str) -> bool:
-    """Whether a credential may travel to *url*: https, or plain http to this machine.
+def is_secure(url: str, plain_host: str | None = None) -> bool:
+    """Whether a credential may travel to *url*: https, or plain http to this machine, or to the
+    one other host that the user allows it for.
 
     Neither userinfo nor a fragment is allowed (RFC 6749 §3.1, §3.2; RFC 8252 §8.3).
     """
     parts = split_url(url)
     if parts is None or "@" in parts.netloc or "#" in url:
         return False
-    return parts.scheme == "https" or is_loopback(parts.hostname or "")
+    host = parts.hostname or ""
+    return parts.scheme == "https" or is_loopback(host) or host == plain_host
+
+
+def plain_host(endpoint: str) -> str | None:
+    """The host of an endpoint that is reached without TLS: the user has allowed that for it."""
+    parts = urlsplit(endpoint)
+    return parts.hostname if parts.scheme == "http" else None
 
 
 def origin(url: str) -> tuple[str, str, int | None]:

@@ -23,7 +23,7 @@ def stuck() -> Iterator[Callable[[], bool]]:
     yield released.wait
     released.set()
     for thread in threading.enumerate():
-        if thread.name.startswith("flyteauth"):
+        if thread.name.startswith("flyteauth") and thread.name != "flyteauth portal":
             thread.join(BOUND)
 
 

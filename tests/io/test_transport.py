@@ -182,8 +182,8 @@ async def test_an_insecure_url_is_refused_before_anything_is_sent(url: str) -> N
 
 
 async def test_an_insecure_host_is_reached_only_if_that_is_allowed() -> None:
-    transport = HttpxTransport(allow_insecure=True, proxy_url=None)
-    for url in ("http://user@example.org/", "nonsense"):
+    transport = HttpxTransport(plain_host="example.org", proxy_url=None)
+    for url in ("http://user@example.org/", "http://example.com/", "nonsense"):
         assert failed(await transport.send(get(url))).reason == "insecure"
     await transport.aclose()
 

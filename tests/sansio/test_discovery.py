@@ -173,7 +173,7 @@ TRANSCRIPTS: list[tuple[str, list[Response | Event], list[str], AuthorizationSer
         SERVER,
     ),
     ("no authorization server", [UNIMPLEMENTED, ABSENT], [POST_METADATA, GET_METADATA], None),
-    ("nothing of the kind", [ABSENT, ABSENT], [POST_METADATA, GET_METADATA], None),
+    ("nothing of the kind", [UNIMPLEMENTED, ABSENT], [POST_METADATA, GET_METADATA], None),
     (
         "two servers that are busy for a moment",
         [reply(503), reply(503), ABSENT, reply(503), reply(503), reply(200, **SNAKE)],
@@ -243,8 +243,20 @@ def test_a_control_plane_as_a_transcript(
 
 @pytest.mark.parametrize("status", [404, 405, 415, 501])
 def test_four_statuses_say_that_there_is_no_such_document(status: int) -> None:
-    asked, found = run(authorization_server(ENDPOINT), Response(status), Response(status))
+    answer = reply(status, code="unimplemented")
+    asked, found = run(authorization_server(ENDPOINT), answer, answer)
     assert (asked, found) == ([POST_METADATA, GET_METADATA], None)
+
+
+@pytest.mark.parametrize("body", [b"", b"404 page not found", b'{"error": "Not Found"}'])
+def test_only_flyte_itself_says_that_nobody_need_log_in(body: bytes) -> None:
+    """Anybody else's 404 is a typing mistake, or a control plane that is just starting."""
+    answer = Response(404, (), body)
+    asked, error = run(authorization_server(ENDPOINT), answer, answer)
+    assert asked == [POST_METADATA, GET_METADATA]
+    assert isinstance(error, InvalidResponse)
+    assert error.reason == "not_found"
+    assert run(public_client(ENDPOINT), answer, answer)[1] == PublicClient()
 
 
 @pytest.mark.parametrize(
@@ -674,7 +686,7 @@ class DiscoveryConversation(Conversation):
                     if not isinstance(event, RequestFailed | TimeReached):
                         response = getattr(event, "response", Response(0))
                         asked = float(response.header("retry-after") or 0)
-                    assert asked <= after.until - self.at <= max(most, asked)
+                    assert self.at + asked <= after.until <= self.at + max(most, asked)
                     self.pause_until = after.until
             case Pausing() if isinstance(after, Asking):
                 assert self.at >= self.pause_until
