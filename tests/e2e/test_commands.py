@@ -542,7 +542,6 @@ def test_closed_streams_do_not_disturb_a_login(home: Home, calm: Running) -> Non
     assert TOKEN.fullmatch(ended.out)
 
 
-@pytest.mark.req("SEC-04")
 def test_an_error_goes_to_standard_error_or_nowhere(home: Home) -> None:
     ended = closed(home, "2>&-", "token")
     assert (ended.status, ended.out, ended.err) == (1, "", "")

@@ -704,3 +704,159 @@ async def test_a_login_that_was_ended_elsewhere_is_not_brought_back() -> None:
         with pytest.raises(ReauthRequired):
             await session.headers()
     assert plane.asked["refresh_token"] == 0
+
+
+async def test_a_logout_while_the_store_is_being_read_for_a_refresh_stays_a_logout() -> None:
+    plane = Plane(access_ttl=100.0)
+    store = SpyStore()
+    async with plane.session(store=store) as session:
+        await session.login()
+        plane.clock.now += 200
+        reading, go_on = anyio.Event(), anyio.Event()
+        load = store.load
+
+        async def slow(key: str) -> Record | None:
+            record = await load(key)
+            reading.set()
+            await go_on.wait()
+            return record
+
+        async def use() -> None:
+            with pytest.raises(ReauthRequired):
+                await session.headers()
+
+        store.load = slow  # type: ignore[method-assign]
+        async with anyio.create_task_group() as group:
+            group.start_soon(use)
+            await reading.wait()
+            store.load = load  # type: ignore[method-assign]
+            await session.logout()
+            go_on.set()
+        with pytest.raises(ReauthRequired):
+            await session.headers()
+        assert await load((await session._set_up()).vault.key) is None
+
+
+async def test_a_store_that_fails_once_does_not_end_a_login_that_was_made_anew() -> None:
+    plane = Plane(access_ttl=100.0)
+    store = FlakyStore()
+    async with plane.session(store=store) as session:
+        session_vault = (await session._set_up()).vault
+        session_vault._pinned = False
+        await session.login()
+        await store.delete(session_vault.key)  # by another process
+        plane.clock.now += 200
+        with pytest.raises(ReauthRequired):
+            await session.headers()
+        await session.login()
+        plane.clock.now += 200
+        store.fail_loads = 1
+        assert await session.headers()
+
+
+class FlakyStore(MemoryStore):
+    """Fails to load as often as it is told."""
+
+    fail_loads = 0
+
+    async def load(self, key: str) -> Record | None:
+        if self.fail_loads:
+            self.fail_loads -= 1
+            raise StoreError("the file system hangs; try again", reason="timeout")
+        return await super().load(key)
+
+
+@pytest.mark.req("SEC-08")
+async def test_a_login_that_could_not_be_kept_is_not_said_to_be() -> None:
+    plane = Plane()
+    store, person = SpyStore(), Person(plane.plane)
+    store.broken = StoreError("the disk is full; make room", reason="full")
+    async with plane.session(store=store, presenter=person) as session:
+        assert await session.login()
+        assert await session.headers()
+        with pytest.raises(StoreError, match="disk is full"):
+            await session.login(must_keep=True)
+    (logged_in,) = (event for event in person.seen if isinstance(event, LoggedIn))
+    assert logged_in.place == MemoryStore.place
+
+
+async def test_a_control_plane_that_begins_to_want_logins_is_noticed_at_its_first_401() -> None:
+    plane = Plane(faults={"no-auth"})
+    guarded = Plane()
+    async with plane.session() as session:
+        assert await session.call(PROJECTS, {})
+        plane.plane = guarded.plane
+        with pytest.raises(InteractionRequired):
+            await session.call(PROJECTS, {})
+
+
+@pytest.mark.parametrize("body", [b"", b"default backend - 404", b'{"error": "Not Found"}'])
+async def test_a_control_plane_that_is_just_starting_is_not_anonymous(body: bytes) -> None:
+    plane = Plane()
+    store = MemoryStore()
+    async with plane.session(store=store) as session:
+        token = await session.login()
+    send = plane.send
+
+    async def starting(request: Request) -> Any:
+        now = plane.clock.now
+        return ResponseReceived(Response(404, (), body), now, now)
+
+    plane.send = starting  # type: ignore[method-assign]
+    async with plane.session() as session:
+        with pytest.raises(FlowError, match="check the endpoint"):
+            await session.headers()
+        plane.send = send  # type: ignore[method-assign]
+        with pytest.raises(InteractionRequired):
+            await session.headers()
+    plane.send = starting  # type: ignore[method-assign]
+    async with plane.session(store=store) as session:
+        assert await session.token() == token
+
+
+async def test_an_expired_login_that_cannot_be_refreshed_is_over() -> None:
+    plane = Plane(access_ttl=100.0, faults={"no-refresh-token"})
+    async with plane.session() as session:
+        await session.login()
+        plane.clock.now += 200
+        with pytest.raises(ReauthRequired):
+            await session.headers()
+
+
+@pytest.mark.req("BRR-02")
+async def test_a_plain_host_that_the_user_allows_is_reached_for_everything() -> None:
+    remote = "http://flyte.internal:8080"
+    plane = Plane(base_url=remote, access_ttl=100.0)
+    person = Person(plane.plane)
+    async with plane.session(
+        endpoint="flyte.internal:8080",
+        insecure=True,
+        allow_insecure_credentials=True,
+        presenter=person,
+    ) as session:
+        await session.login()
+        assert (await session.call(PROJECTS, {}))["projects"]
+        plane.clock.now += 200
+        assert await session.headers()
+        assert (await session.logout()).remote_revoked
+    assert person.saw(Warned) == 1
+    assert {request.url.startswith(remote) for request in plane.requests} == {True}
+
+
+@pytest.mark.req("DEV-14")
+async def test_a_poll_that_hangs_is_not_waited_for_when_the_session_ends() -> None:
+    plane = Plane()
+    polling, never = anyio.Event(), anyio.Event()
+
+    async def hang(name: str) -> None:
+        if name == DEVICE:
+            polling.set()
+            await never.wait()
+
+    plane.after = hang
+    with anyio.fail_after(5):
+        async with plane.session() as session, anyio.create_task_group() as group:
+            group.start_soon(session.login)
+            await polling.wait()
+            group.cancel_scope.cancel()
+    never.set()

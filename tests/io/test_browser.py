@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -154,6 +155,19 @@ async def test_what_is_no_secure_url_is_not_opened(
 )
 def test_plain_http_may_stay_on_this_machine(url: str) -> None:
     check(url)
+
+
+@pytest.mark.req("SEC-04")
+async def test_launchers_get_no_secret_from_our_environment(
+    desktop: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FLYTE_API_KEY", "UNION_API_KEY", "MY_SECRET", "HARMLESS"):
+        monkeypatch.setenv(name, f"canary {name}")
+    desktop("xdg-open", "env > environment")
+    async with opening(URL, hidden=frozenset({"MY_SECRET"})) as browser:
+        assert await browser.opened()
+    environment = (tmp_path / "environment").read_text()
+    assert re.findall("canary (.*)", environment) == ["HARMLESS"]
 
 
 @pytest.mark.req("AZR-16")
