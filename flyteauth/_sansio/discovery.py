@@ -387,6 +387,7 @@ def issuer_metadata(issuer: str, plain_host: str | None = None) -> Discovery[Aut
         gather,
         all_places=True,
         plain_host=plain_host,
+        optional=True,  # gather says it better
     )
 
 
