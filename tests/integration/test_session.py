@@ -15,6 +15,7 @@ from flyteauth._sansio.record import Record
 from flyteauth.errors import (
     FlowError,
     InteractionRequired,
+    InvalidResponse,
     ReauthRequired,
     StoreError,
     Unreachable,
@@ -860,3 +861,30 @@ async def test_a_poll_that_hangs_is_not_waited_for_when_the_session_ends() -> No
             await polling.wait()
             group.cancel_scope.cancel()
     never.set()
+
+
+@pytest.mark.req("META-11")
+@pytest.mark.parametrize("honest", [True, False])
+async def test_a_control_plane_may_be_checked_against_its_issuers_own_document(
+    honest: bool,
+) -> None:
+    plane = Plane()
+    send = plane.send
+
+    async def advertise(request: Request) -> Any:
+        received = await send(request)
+        assert isinstance(received, ResponseReceived)
+        if honest or not request.url.endswith("/GetOAuth2Metadata"):
+            return received
+        body = received.response.body.replace(b"/oauth2/token", b"/oauth2/elsewhere")
+        return evolve(received, response=evolve(received.response, body=body))
+
+    plane.send = advertise  # type: ignore[method-assign]
+    async with plane.session(verify_issuer=True) as session:
+        if honest:
+            assert await session.login()
+            return
+        with pytest.raises(InvalidResponse) as refused:
+            await session.login()
+    assert refused.value.reason == "provenance"
+    assert plane.asked[DEVICE] == 0
