@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -30,3 +31,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         for name in marker.args:
             if name not in REQUIREMENTS:
                 raise pytest.UsageError(f"{item.nodeid}: there is no requirement {name!r}")
+
+
+# A shell starts background jobs with Ctrl-C ignored, and they hand that on; tests that send it
+# would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
