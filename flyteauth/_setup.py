@@ -12,7 +12,6 @@ from ._io.drive import Driver
 from ._io.store import Store
 from ._io.transport import HttpxTransport, Transport
 from ._sansio.client import Authentication, AuthorizationServer, Client
-from ._sansio.http import plain_host
 from ._sansio.record import Record
 from ._source import in_time
 from ._vault import Vault
@@ -45,16 +44,6 @@ class Setup:
         """The server's name, for people."""
         endpoint = self.settings.endpoint
         return endpoint.key if endpoint is not None else str(self.settings.issuer)
-
-    @property
-    def plain_host(self) -> str | None:
-        """The host that credentials may go to unencrypted."""
-        return _plain_host(self.settings)
-
-    @property
-    def is_service(self) -> bool:
-        """Whether a token takes no person (RFC 6749 §4.4)."""
-        return self.settings.auth_type == "ClientSecret"
 
     def reauth_required(self) -> ReauthRequired:
         return ReauthRequired(f"the login to {self.server} is over; run: flyteauth login")
@@ -89,7 +78,7 @@ class Setup:
             authentication=cast("Authentication | None", record.authentication),
             extra_parameters=self.settings.extra_parameters,
             quirks=self.settings.quirks,
-            plain_host=self.plain_host,
+            plain_host=self.settings.plain_host,
         )
 
 
@@ -106,12 +95,8 @@ def assemble(
         transport = HttpxTransport(
             ca_file=settings.ca_file,
             insecure_skip_verify=not verified,
-            plain_host=_plain_host(settings),
+            plain_host=settings.plain_host,
             proxy_url=settings.http_proxy_url,
             clock=clock,
         )
     return Setup(settings, transport, clock, Vault(settings, notify, store), notify, verified)
-
-
-def _plain_host(settings: Settings) -> str | None:
-    return None if settings.endpoint is None else plain_host(settings.endpoint.url)

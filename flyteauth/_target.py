@@ -9,6 +9,7 @@ import anyio
 from attrs import evolve, frozen
 
 from ._io.drive import Driver
+from ._io.entropy import random_bits
 from ._sansio.client import AuthorizationServer, Client
 from ._sansio.discovery import (
     Discovery,
@@ -19,7 +20,6 @@ from ._sansio.discovery import (
     issuer_metadata,
     public_client,
 )
-from ._sansio.http import plain_host
 from .config import Settings
 from .errors import ConfigError, Error, InvalidResponse
 
@@ -63,7 +63,7 @@ class Target:
             audience=settings.audience or self.public.audience,
             extra_parameters=settings.extra_parameters,
             quirks=settings.quirks,
-            plain_host=None if settings.endpoint is None else plain_host(settings.endpoint.url),
+            plain_host=settings.plain_host,
         )
 
     def scopes(self, settings: Settings) -> tuple[str, ...]:
@@ -76,7 +76,7 @@ class Target:
         return DEFAULT_REDIRECT_URI if advertised is None else check_redirect_uri(advertised)
 
 
-async def discover(driver: Driver, settings: Settings, random_bits: Callable[[], int]) -> Target:
+async def discover(driver: Driver, settings: Settings) -> Target:
     """Ask the control plane, or the issuer that the user names; what is configured is not asked.
 
     Both questions to a control plane are asked at once. Raises FlowError or ConfigError.
@@ -100,7 +100,7 @@ async def discover(driver: Driver, settings: Settings, random_bits: Callable[[],
 
     server, public = await _both(ask_server, ask_public)
     if server is not None and settings.verify_issuer and settings.issuer is None:
-        own = await ask(issuer_metadata(server.issuer or "", plain_host(endpoint or "")))
+        own = await ask(issuer_metadata(server.issuer or "", settings.plain_host))
         if not agrees(server, own):
             raise InvalidResponse(
                 "the control plane names endpoints that are not its issuer's own; do not log in, "

@@ -120,9 +120,9 @@ async def _with_revocation(setup: Setup, client: Client) -> Client:
     server = client.server
     if server.revocation_endpoint is not None or server.issuer is None:
         return client
-    if not is_secure(server.issuer, setup.plain_host):
+    if not is_secure(server.issuer, setup.settings.plain_host):
         return client
-    flow = issuer_metadata(server.issuer, setup.plain_host)
+    flow = issuer_metadata(server.issuer, setup.settings.plain_host)
     with suppress(FlowError):
         own = await setup.driver.run(flow, flow.start(random_bits()))
         if own.token_endpoint == server.token_endpoint:

@@ -125,10 +125,9 @@ class Vault:
 
 def identity(settings: Settings) -> str:
     """The key of a record: who is logged in where, as far as the configuration says."""
-    endpoint = settings.endpoint
-    plain = endpoint is not None and endpoint.url.startswith("http:")
-    where = None if endpoint is None else ("http://" if plain else "") + endpoint.key
-    kind = "service" if settings.auth_type == "ClientSecret" else "person"
+    endpoint, scheme = settings.endpoint, "http://" if settings.plain_host else ""
+    where = None if endpoint is None else scheme + endpoint.key
+    kind = "service" if settings.is_service else "person"
     scopes = None if settings.scopes is None else sorted(settings.scopes)
     asked = [where, settings.issuer, kind, settings.client_id, scopes, settings.audience]
     return json.dumps([*asked, settings.account])
@@ -142,4 +141,4 @@ def _choose(settings: Settings) -> Store:
         case "memory":
             return MemoryStore()
         case None:
-            return MemoryStore() if settings.auth_type == "ClientSecret" else FileStore()
+            return MemoryStore() if settings.is_service else FileStore()

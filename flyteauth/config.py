@@ -94,6 +94,7 @@ from ._endpoint import Endpoint, parse_endpoint
 from ._sansio.api_key import decode_api_key
 from ._sansio.client import Authentication, Quirk
 from ._sansio.errors import ConfigError
+from ._sansio.http import plain_host
 
 __all__ = ["AuthType", "Endpoint", "Secret", "Settings", "parse_cli_auth_type", "resolve"]
 
@@ -201,6 +202,16 @@ class Settings:
     sources: Mapping[str, str] = field(factory=dict)
     overridden: Mapping[str, tuple[str, ...]] = field(factory=dict)
     considered: tuple[str, ...] = ()
+
+    @property
+    def is_service(self) -> bool:
+        """Whether a token takes no person (RFC 6749 §4.4)."""
+        return self.auth_type == "ClientSecret"
+
+    @property
+    def plain_host(self) -> str | None:
+        """The host that credentials may go to unencrypted, if there is one."""
+        return None if self.endpoint is None else plain_host(self.endpoint.url)
 
     def require_server(self) -> None:
         """Raise ConfigError unless there is an endpoint or an issuer to talk to."""

@@ -305,7 +305,7 @@ class Session:
             return held
         token = None if held.record is None else held.record.token
         at = self._clock.time()
-        silent = (await self._set_up()).is_service
+        silent = (await self._set_up()).settings.is_service
         match plan(token, self._rejected, at, self._jitter, silent=silent):
             case Use(until):
                 self._may_ask = None
@@ -369,7 +369,7 @@ class Session:
         target = await self._discovered()
         if target.server is None:
             return None
-        if setup.is_service:
+        if setup.settings.is_service:
             record = (await self._renewed()).record
             assert record is not None
             return await self._logged_in(setup, record, must_keep=must_keep)
@@ -416,7 +416,7 @@ class Session:
     async def _renew_in_time(self) -> Record:
         setup = await self._set_up()
         with anyio.move_on_after(RENEW_DEADLINE):
-            if not setup.is_service:
+            if not setup.settings.is_service:
                 return await self._refresh(setup)
             before = self._held
             record = await self._grant_to_service(setup)
@@ -480,7 +480,7 @@ class Session:
         if opened is None:
             await revoke_all(setup, record)  # nobody is going to use it
             raise setup.superseded()
-        if not setup.is_service and (who := await self._subject(record)) is not None:
+        if not setup.settings.is_service and (who := await self._subject(record)) is not None:
             record = evolve(record, subject=who)
             await setup.vault.renew(record, opened)
         if setup.vault.epoch == opened:
@@ -535,7 +535,7 @@ class Session:
         from ._target import discover
 
         setup = await self._set_up()
-        return await discover(setup.driver, setup.settings, random_bits)
+        return await discover(setup.driver, setup.settings)
 
     def _headed(self, record: Record) -> _Held:
         headers = MappingProxyType({record.header: f"Bearer {record.token.access_token}"})

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -21,6 +21,7 @@ from flyteauth.errors import (
     Unreachable,
 )
 from flyteauth.events import CodeNeeded, LoggedIn, Refreshed, Warned
+from tests.concurrency import all_at_once
 
 from .plane import ENDPOINT, Person, Plane
 
@@ -51,22 +52,6 @@ class SpyStore(MemoryStore):
     async def delete(self, key: str) -> None:
         self.calls.append("delete")
         await super().delete(key)
-
-
-async def all_at_once(count: int, function: Callable[[], Awaitable[Any]]) -> list[Any]:
-    """What *function* returns, or raises, to each of *count* tasks."""
-    outcomes: list[Any] = []
-
-    async def one() -> None:
-        try:
-            outcomes.append(await function())
-        except Exception as error:  # noqa: BLE001
-            outcomes.append(error)
-
-    async with anyio.create_task_group() as group:
-        for _ in range(count):
-            group.start_soon(one)
-    return outcomes
 
 
 # Logging in.

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from typing import Any
-
 import anyio
 import anyio.to_thread
 import pytest
 
 from flyteauth._io.flights import Flights
+from tests.concurrency import all_at_once
 
 pytestmark = pytest.mark.anyio
 
@@ -28,21 +27,6 @@ class Job:
         if self.error is not None:
             raise self.error
         return mine
-
-
-async def gather(count: int, function: Any) -> list[Any]:
-    outcomes: list[Any] = []
-
-    async def one() -> None:
-        try:
-            outcomes.append(await function())
-        except Exception as error:  # noqa: BLE001
-            outcomes.append(error)
-
-    async with anyio.create_task_group() as group:
-        for _ in range(count):
-            group.start_soon(one)
-    return outcomes
 
 
 @pytest.mark.req("REF-05")
@@ -71,14 +55,14 @@ async def test_a_flight_outlives_the_one_who_asked_for_it() -> None:
 async def test_whoever_waits_for_a_round_shares_its_value() -> None:
     flights, job = Flights(), Job()
     job.go.set()
-    assert await gather(10, lambda: flights.share("key", job)) == [1] * 10
+    assert await all_at_once(10, lambda: flights.share("key", job)) == [1] * 10
 
 
 async def test_whoever_waits_for_a_round_shares_its_failure() -> None:
     flights, job = Flights(), Job()
     job.error = ValueError("no")
     job.go.set()
-    outcomes = await gather(10, lambda: flights.share("key", job))
+    outcomes = await all_at_once(10, lambda: flights.share("key", job))
     assert job.begun == 1
     assert [type(outcome) for outcome in outcomes] == [ValueError] * 10
 
