@@ -12,6 +12,7 @@ from .flow import load
 from .tokens import Token
 
 VERSION: Final = 1
+_NEWER: Final = {"login": None, "forced_at": None}  # what the first records did not have
 
 
 @frozen
@@ -20,7 +21,9 @@ class Record:
     client that it was issued to (RFC 6749 §10.4).
 
     ``header`` carries the token to the control plane, ``authentication`` is how the client proves
-    itself to the server, and ``subject`` is whom the login is of, to be shown.
+    itself to the server, and ``subject`` is whom the login is of, to be shown. ``login`` is a
+    random name for the login that the record goes back to through all its refreshes.
+    ``forced_at``: when one of them was last made because a server had rejected the token.
     """
 
     token: Token
@@ -31,6 +34,8 @@ class Record:
     revocation_endpoint: str | None = None
     authentication: str | None = None
     subject: str | None = None
+    login: str | None = None
+    forced_at: float | None = None
 
     def dump(self) -> str:
         """Everything, secrets included, as JSON."""
@@ -49,4 +54,14 @@ def load_record(text: str) -> Record:
             "the stored login is damaged or was written by another version; log in again",
             reason="corrupt",
         )
-    return load((Record,), {"class": "Record", **saved})
+    return load((Record,), {"class": "Record", **_NEWER, **saved})
+
+
+def is_same(one: Record | None, other: Record | None) -> bool:
+    """Whether two records hold the same tokens, or both are none."""
+    if one is None or other is None:
+        return one is other
+    return (one.token.access_token, one.token.refresh_token) == (
+        other.token.access_token,
+        other.token.refresh_token,
+    )

@@ -17,6 +17,7 @@ LEEWAY: Final = 60.0
 LEEWAY_SHARE: Final = 0.2
 JITTER: Final = 0.25
 SKEW: Final = 60.0
+BREAKER: Final = 30.0
 
 
 @frozen
@@ -76,3 +77,13 @@ def ageing(token: Token, jitter: float) -> float:
     lifetime = token.expires_at - token.obtained_at
     leeway = min(LEEWAY, LEEWAY_SHARE * lifetime)
     return token.expires_at - leeway * (1 + JITTER * jitter)
+
+
+def may_force(forced_at: float | None, at: float, jitter: float) -> bool:
+    """Whether a rejected token is worth a refresh at time *at*.
+
+    Not soon after another refresh that a rejection had brought about, at *forced_at*: a server that
+    rejects what was just issued will not like the next one either, and must not be stormed.
+    *jitter* as for ``plan``, so that a fleet does not come back as one.
+    """
+    return forced_at is None or not 0 <= at - forced_at < BREAKER * (1 + jitter)

@@ -34,7 +34,7 @@ LAYERS: Final = (
     {"flow"},
     {"client", "redirect"},
     {"tokens"},
-    {"id_token", "record"},
+    {"id_token", "record", "command"},
     {"exchanges", "discovery", "authorization_code", "device_authorization", "api_key"},
     {"renewal", "connect"},
 )

@@ -7,10 +7,11 @@ import subprocess
 import sys
 
 import pytest
+from attrs import evolve
 from hypothesis import given, strategies as st
 
 from flyteauth._sansio.errors import StoreError
-from flyteauth._sansio.record import VERSION, Record, load_record
+from flyteauth._sansio.record import VERSION, Record, is_same, load_record
 from flyteauth._sansio.tokens import Token
 
 from . import strategies
@@ -30,6 +31,21 @@ def test_a_record_survives_being_stored() -> None:
     assert load_record(RECORD.dump()) == RECORD
     least = Record(Token("a", 0.0), "https://as/t", "cli")
     assert load_record(least.dump()) == least
+
+
+def test_a_record_of_the_first_version_is_still_a_record() -> None:
+    first = {name: value for name, value in SAVED.items() if name not in {"login", "forced_at"}}
+    assert load_record(json.dumps(first)) == RECORD
+
+
+def test_records_are_the_same_if_their_tokens_are() -> None:
+    named = evolve(RECORD, subject="bob", forced_at=1.0)
+    another = evolve(RECORD, token=evolve(RECORD.token, access_token="another"))
+    rotated = evolve(RECORD, token=evolve(RECORD.token, refresh_token="another"))
+    assert is_same(RECORD, named)
+    assert is_same(None, None)
+    assert not any(is_same(RECORD, other) for other in (None, another, rotated))
+    assert not is_same(None, RECORD)
 
 
 @pytest.mark.req("CLK-03")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, strategies as st
 
 from flyteauth._sansio.renewal import (
+    BREAKER,
     JITTER,
     LEEWAY,
     Authorize,
@@ -14,6 +17,7 @@ from flyteauth._sansio.renewal import (
     Use,
     UseAndRefresh,
     ageing,
+    may_force,
     plan,
 )
 from flyteauth._sansio.tokens import Token
@@ -120,3 +124,41 @@ def test_a_clock_may_jump_anywhere(obtained: float, jump: int, jitter: float) ->
             pass
         case _:
             pytest.fail(f"{planned} gives up a login that can be refreshed")
+
+
+# Rejections.
+
+FORCED_AT = 1_800_000_000.0
+
+
+@pytest.mark.req("BRR-07")
+@pytest.mark.parametrize(
+    ("forced_at", "at", "jitter", "worth"),
+    [
+        (None, FORCED_AT, 0.0, True),
+        (FORCED_AT, FORCED_AT, 0.0, False),
+        (FORCED_AT, FORCED_AT + BREAKER - 0.01, 0.0, False),
+        (FORCED_AT, FORCED_AT + BREAKER, 0.0, True),
+        (FORCED_AT, FORCED_AT + BREAKER, 0.1, False),
+        (FORCED_AT, FORCED_AT + 2 * BREAKER, 1.0, True),
+        (FORCED_AT, FORCED_AT - 1.0, 0.0, True),
+    ],
+    ids="first,same-moment,too-soon,later,jittered,latest,clock-set-back".split(","),
+)
+def test_a_rejection_is_not_worth_a_refresh_soon_after_another(
+    forced_at: float | None, at: float, jitter: float, worth: bool
+) -> None:
+    assert may_force(forced_at, at, jitter) is worth
+
+
+@given(st.lists(st.floats(0.0, 5.0), max_size=200), st.floats(0.0, 1.0))
+def test_a_server_that_always_rejects_sees_one_forced_refresh_in_half_a_minute(
+    gaps: list[float], jitter: float
+) -> None:
+    at, forced_at, forced = FORCED_AT, None, []
+    for gap in gaps:
+        at += gap
+        if may_force(forced_at, at, jitter):
+            forced_at = at
+            forced.append(at)
+    assert all(later - sooner >= BREAKER for sooner, later in pairwise(forced))
