@@ -20,11 +20,14 @@ if TYPE_CHECKING:
         ainit,
         ainit_from_api_key,
         ainit_from_config,
+        ainit_passthrough,
         current_session,
         init,
         init_from_api_key,
         init_from_config,
+        init_passthrough,
     )
+    from ._passthrough import auth_metadata
     from ._sansio.tokens import Token
     from ._sync import SyncSession
     from .errors import (
@@ -63,12 +66,15 @@ __all__ = [
     "ainit",
     "ainit_from_api_key",
     "ainit_from_config",
+    "ainit_passthrough",
+    "auth_metadata",
     "current_session",
     "errors",
     "events",
     "init",
     "init_from_api_key",
     "init_from_config",
+    "init_passthrough",
     "remote",
 ]
 
@@ -80,10 +86,13 @@ _HOMES = {
     "ainit": "._default",
     "ainit_from_api_key": "._default",
     "ainit_from_config": "._default",
+    "ainit_passthrough": "._default",
+    "auth_metadata": "._passthrough",
     "current_session": "._default",
     "init": "._default",
     "init_from_api_key": "._default",
     "init_from_config": "._default",
+    "init_passthrough": "._default",
 }
 
 

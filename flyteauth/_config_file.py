@@ -425,6 +425,28 @@ def proxy(found: Found) -> str:
     return url
 
 
+_STORES: Final = ("keyring", "file", "memory")
+_STORE_SCHEMES: Final = frozenset({"redis", "rediss", "valkey", "valkeys", "unix", "redis+unix"})
+
+
+def token_store(found: Found) -> str:
+    """The name of a store, or the URL of a shared one; it may hold a user name and a password."""
+    value = text(found)
+    if value in _STORES:
+        return value
+    try:
+        parts = urlsplit(value)
+        valid = parts.scheme in _STORE_SCHEMES and bool(parts.hostname or parts.path)
+        _ = parts.port
+    except ValueError:
+        valid = False
+    if not valid:
+        raise found.wrong(
+            "this value is not known", f"write {', '.join(_STORES)} or redis://host:6379/0"
+        )
+    return value
+
+
 def endpoints(found: Found) -> dict[str, str]:
     """Endpoints of the authorization server by their names in RFC 8414 §2."""
     given = _mapping(found)

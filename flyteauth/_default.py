@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 from ._io.portal import call
+from ._passthrough import auth_metadata as auth_metadata  # noqa: PLC0414  # goes with init_passthrough
 from ._sync import SyncSession
 from .errors import ConfigError
 from .session import Session
@@ -118,6 +119,36 @@ async def ainit_from_api_key(
     return await _begin(session, lazy=lazy)
 
 
+async def ainit_passthrough(
+    endpoint: str | None = None,
+    *,
+    org: str | None = None,
+    project: str | None = None,
+    domain: str | None = None,
+    insecure: bool = False,
+    insecure_skip_verify: bool = False,
+    ca_cert_file_path: str | Path | None = None,
+    **more: Any,
+) -> Session:
+    """The same with credentials that the caller brings to each call, by ``auth_metadata``.
+
+    Without ``endpoint`` the configuration file and the environment say where to.
+    """
+    arguments: dict[str, Any] = {
+        "org": org,
+        "project": project,
+        "domain": domain,
+        "insecure": insecure or None,
+        "insecure_skip_verify": insecure_skip_verify or None,
+        "ca_cert_file_path": ca_cert_file_path,
+        **more,
+        "auth_type": "Passthrough",
+    }
+    if endpoint is None:
+        return await _begin(Session.from_config(**arguments), lazy=True)
+    return await _begin(Session(endpoint=endpoint, **arguments), lazy=True)
+
+
 def _blocking(function: Callable[P, Awaitable[Session]]) -> Callable[P, SyncSession]:
     """The twin of *function* for programs without an event loop; works inside one as well."""
 
@@ -132,6 +163,7 @@ def _blocking(function: Callable[P, Awaitable[Session]]) -> Callable[P, SyncSess
 init = _blocking(ainit)
 init_from_config = _blocking(ainit_from_config)
 init_from_api_key = _blocking(ainit_from_api_key)
+init_passthrough = _blocking(ainit_passthrough)
 
 
 async def _begin(session: Session, *, lazy: bool) -> Session:

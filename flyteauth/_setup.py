@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import cast
+from urllib.parse import urlsplit
 
 from attrs import frozen
 
 from ._io.clock import Clock
 from ._io.drive import Driver
+from ._io.proxy_credential import Proxied, ProxyCredential
 from ._io.store import Store
 from ._io.transport import HttpxTransport, Transport
+from ._machine import Machine
 from ._sansio.client import Authentication, AuthorizationServer, Client
 from ._sansio.record import Record
 from ._source import in_time
 from ._vault import Vault
-from .config import Settings
+from .config import API_KEY_VARIABLES, Settings
 from .errors import ReauthRequired
 from .events import AuthEvent
 
@@ -25,15 +29,18 @@ Notify = Callable[[AuthEvent], Awaitable[None]]
 @frozen
 class Setup:
     """Settings, and the adapters made from them. ``verified``: whether certificates are checked; a
-    CA file says so even where skipping was asked for.
+    CA file says so even where skipping was asked for. ``proxy``: the second credential, for a proxy
+    that stands before everything.
     """
 
     settings: Settings
     transport: Transport
     clock: Clock
     vault: Vault
+    machine: Machine
     notify: Notify
     verified: bool
+    proxy: ProxyCredential | None = None
 
     @property
     def driver(self) -> Driver:
@@ -55,9 +62,8 @@ class Setup:
 
     @property
     def secret_variables(self) -> frozenset[str]:
-        """Environment variables that hold the client's secret."""
-        secret = self.settings.client_secret
-        return frozenset({secret.held} if secret and secret.kind == "environment" else ())
+        """Environment variables that hold a secret of ours, and are no child's business."""
+        return secret_variables(self.settings)
 
     async def secret(self) -> str | None:
         """The client's secret as its source has it now; read off the event loop (CCG-08)."""
@@ -86,10 +92,15 @@ def assemble(
     settings: Settings,
     clock: Clock,
     notify: Notify,
+    *,
     transport: Transport | None = None,
     store: Store | None = None,
+    directory: Path | None = None,
 ) -> Setup:
-    """The setup for *settings*; *transport* and *store* stand in for those of the settings."""
+    """The setup for *settings*; *transport* and *store* stand in for those of the settings.
+
+    *directory* is where the programs of this machine leave notes for each other; None: nowhere.
+    """
     verified = settings.ca_file is not None or not settings.insecure_skip_verify
     if transport is None:
         transport = HttpxTransport(
@@ -99,4 +110,30 @@ def assemble(
             proxy_url=settings.http_proxy_url,
             clock=clock,
         )
-    return Setup(settings, transport, clock, Vault(settings, notify, store), notify, verified)
+    proxy = None
+    if settings.proxy_command is not None:
+        proxy = ProxyCredential(
+            settings.proxy_command,
+            clock=clock,
+            deadline=settings.command_timeout,
+            hidden=secret_variables(settings),
+        )
+        named = settings.issuer if settings.endpoint is None else settings.endpoint.url
+        transport = Proxied(transport, proxy, hosts={urlsplit(named or "").hostname or ""})
+    return Setup(
+        settings=settings,
+        transport=transport,
+        clock=clock,
+        vault=Vault(settings, notify, store),
+        machine=Machine(directory, clock),
+        notify=notify,
+        verified=verified,
+        proxy=proxy,
+    )
+
+
+def secret_variables(settings: Settings) -> frozenset[str]:
+    """See Setup.secret_variables."""
+    secret = settings.client_secret
+    held = {secret.held} if secret and secret.kind == "environment" else set()
+    return frozenset({*API_KEY_VARIABLES, *held})

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from .errors import ConfigError
 
@@ -19,14 +20,59 @@ Ts = TypeVarTuple("Ts")
 
 READ_DEADLINE: Final = 15.0  # seconds
 
+_API_KEYS: Final = ("FLYTE_API_KEY", "UNION_API_KEY")
+_SECRETS: Final = ("api_key", "client_secret", "client_credentials_secret", "http_proxy_url")
+_MAY_BE_SECRET: Final = {"http_proxy_url": "@", "token_store": "@"}
+
 
 @frozen
 class Source:
-    """Arguments alone; or, where there is an environment, that and a configuration file too."""
+    """Arguments alone; or, where there is an environment, that and a configuration file too.
+
+    ``left_out`` are arguments that held a secret, and did not travel with the rest.
+    """
 
     arguments: Mapping[str, Any] = field(repr=False)
     path: str | Path | None = None
     environ: Mapping[str, str] | None = field(default=None, repr=False)
+    left_out: tuple[str, ...] = ()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """A pickle holds the configuration, and no secret; the environment is that of whoever
+        unpickles it.
+        """
+        left_out = tuple(name for name, value in self.arguments.items() if _is_secret(name, value))
+        rest = {name: value for name, value in self.arguments.items() if name not in left_out}
+        known = self.environ is not None
+        return _revive, (rest, self.path, known, (*self.left_out, *left_out))
+
+    def completed(self) -> Source:
+        """With what was left out, as far as this machine knows it. Raises ConfigError."""
+        if not self.left_out:
+            return self
+        found = next(filter(None, map(os.environ.get, _API_KEYS)), None)
+        if self.left_out == ("api_key",) and found is not None:
+            return evolve(self, arguments={**self.arguments, "api_key": found}, left_out=())
+        raise ConfigError(
+            f"{', '.join(self.left_out)} did not travel with this session, because a pickle holds "
+            "no secret; set FLYTE_API_KEY, or admin.clientSecretEnvVar or "
+            "admin.clientSecretLocation in the configuration, where it is used",
+            reason="left_out",
+        )
+
+
+def _is_secret(name: str, value: object) -> bool:
+    if name in _MAY_BE_SECRET:
+        return _MAY_BE_SECRET[name] in str(value)
+    if name not in _SECRETS or value is None:
+        return False
+    return getattr(value, "kind", "value") == "value"  # a Secret may only say where it is kept
+
+
+def _revive(
+    arguments: Mapping[str, Any], path: str | Path | None, known: bool, left_out: tuple[str, ...]
+) -> Source:
+    return Source(arguments, path, os.environ if known else None, left_out)
 
 
 async def in_time(function: Callable[[*Ts], T], *args: *Ts) -> T:
@@ -50,16 +96,13 @@ def prepare(source: Source) -> Settings:
 
     Raises ConfigError.
     """
-    from . import _calls, _grants, _setup, _target, _upkeep  # noqa: F401
+    import platformdirs  # noqa: F401
+
+    from . import _calls, _login, _service, _setup, _target, _upkeep  # noqa: F401
     from .config import resolve
 
+    source = source.completed()
     search = source.environ is not None
     settings = resolve(source.arguments, environ=source.environ, path=source.path, search=search)
     settings.require_server()
-    if settings.auth_type in {"ExternalCommand", "Passthrough"}:
-        raise ConfigError(
-            f"authType {settings.auth_type} is not supported by this version; use Pkce, "
-            "DeviceFlow or ClientSecret",
-            reason="auth_type",
-        )
     return settings

@@ -28,6 +28,9 @@ class SyncSession:
         """The session itself, for async code."""
         return self._session
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return _around, (self._session,)
+
     def __enter__(self) -> Self:
         self.settings()
         return self
@@ -46,15 +49,23 @@ class SyncSession:
 
     def headers(self) -> Mapping[str, str]:
         """See Session.headers."""
-        return call(self._session.headers)
+        return self._session.cached_headers() or call(self._session.headers)
 
     def token(self) -> Token | None:
         """See Session.token."""
         return call(self._session.token)
 
+    def cached_headers(self) -> Mapping[str, str] | None:
+        """See Session.cached_headers."""
+        return self._session.cached_headers()
+
     def reject(self, access_token: str) -> None:
         """See Session.reject."""
         self._session.reject(access_token)
+
+    def reject_proxy(self) -> None:
+        """See Session.reject_proxy."""
+        self._session.reject_proxy()
 
     def login(self, *, must_keep: bool = False) -> Token | None:
         """See Session.login."""
@@ -75,3 +86,7 @@ class SyncSession:
     def settings(self) -> Settings:
         """See Session.settings."""
         return call(self._session.settings)
+
+
+def _around(session: Session) -> SyncSession:
+    return SyncSession(of=session)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
@@ -74,6 +75,13 @@ class Target:
             return settings.redirect_uri
         advertised = self.public.redirect_uri
         return DEFAULT_REDIRECT_URI if advertised is None else check_redirect_uri(advertised)
+
+
+def target_key(settings: Settings) -> str:
+    """What the outcome of discovery depends on."""
+    endpoint = None if settings.endpoint is None else settings.endpoint.url
+    asked = [endpoint, settings.issuer, settings.auth_type, sorted(settings.endpoints.items())]
+    return json.dumps([*asked, settings.verify_issuer, settings.insecure_skip_verify])
 
 
 async def discover(driver: Driver, settings: Settings) -> Target:

@@ -14,13 +14,33 @@ from ._sansio.discovery import issuer_metadata
 from ._sansio.exchanges import Revocable, refresh, revoke
 from ._sansio.flow import Retrying
 from ._sansio.http import is_secure
-from ._sansio.record import Record
+from ._sansio.record import Record, is_same
 from ._sansio.renewal import Use, UseAndRefresh, plan
 from ._setup import Setup
-from .errors import Error, FlowError, MissingMetadata, OAuth2Error
+from ._vault import older
+from .errors import (
+    Error,
+    FlowError,
+    InvalidResponse,
+    MissingMetadata,
+    OAuth2Error,
+    StoreError,
+    Unreachable,
+)
 from .events import Refreshed
 
 REVOKE_DEADLINE: Final = 10.0  # seconds for all of it
+TRY_AGAIN: Final = 5.0  # seconds, where the server does not say when
+
+
+async def successor(setup: Setup, ours: Record | None, rejected: str | None) -> Record | None:
+    """What another process has put in the store in the place of *ours*, if it is good now."""
+    there = await setup.vault.load()
+    if there is None or (ours is not None and (is_same(there, ours) or older(there, ours))):
+        return None
+    at, silent = setup.clock.time(), setup.settings.is_service
+    good = isinstance(plan(there.token, rejected, at, 0.0, silent=silent), Use | UseAndRefresh)
+    return there if good else None
 
 
 async def refresh_login(setup: Setup, ours: Record | None, rejected: str | None) -> Record:
@@ -28,55 +48,90 @@ async def refresh_login(setup: Setup, ours: Record | None, rejected: str | None)
     the login; everything else leaves all as it is.
 
     *rejected* is the access token that a server refused last. Raises ReauthRequired when the
-    login is over, and FlowError.
+    login is over, OAuth2Error for any other no, and Unreachable for whatever may pass.
     """
     vault = setup.vault
     epoch = vault.epoch  # before the first look: a logout meanwhile must be noticed
-    latest = await vault.load()
-    if latest is None or (ours is not None and _older(latest, ours)):
+    stored = latest = await vault.load()
+    if latest is None or (ours is not None and older(latest, ours)):
         latest = None if vault.erased else ours
     if latest is None:
         raise setup.reauth_required()
-    if ours is not None and latest.token.access_token != ours.token.access_token:
+    if ours is not None and not is_same(latest, ours):
         at = setup.clock.time()
         if isinstance(plan(latest.token, rejected, at, 0.0), Use | UseAndRefresh):
             return latest  # another process was quicker
+    if latest.token.refresh_token is None:
+        raise setup.reauth_required()
     try:
-        return await refresh_once(setup, latest, epoch)
+        return await _refresh_once(setup, latest, stored, epoch, rejected)
     except OAuth2Error as error:
         if error.error != "invalid_grant":
             raise
     epoch = vault.epoch
     stored = await vault.load()
-    if stored is not None and stored.token.refresh_token != latest.token.refresh_token:
+    if stored is not None and stored.token.refresh_token not in {None, latest.token.refresh_token}:
         try:
-            return await refresh_once(setup, stored, epoch)
+            return await _refresh_once(setup, stored, stored, epoch, rejected)
         except OAuth2Error as error:
             if error.error != "invalid_grant":
                 raise
-        latest, stored = stored, await vault.load()
-    if stored is not None and stored.token.refresh_token == latest.token.refresh_token:
-        await vault.delete()
+        latest = stored
+    await _forget(setup, latest)
     raise setup.reauth_required()
 
 
-def _older(one: Record, other: Record) -> bool:
-    """Whether *one* was overtaken by *other*: a store that cannot be written to falls behind."""
-    return one.token.obtained_at < other.token.obtained_at
+async def _forget(setup: Setup, record: Record) -> None:
+    """Delete *record*, whose refresh token is no good any more, if it is what is stored; not while
+    another program may be about to replace it by a new login.
+    """
+
+    async def forget() -> None:
+        stored = await setup.vault.load()
+        if stored is not None and stored.token.refresh_token == record.token.refresh_token:
+            await setup.vault.delete()
+
+    async def leave_it() -> None: ...
+
+    with suppress(StoreError):
+        await setup.machine.prompt(setup.vault.key, forget, waiting=leave_it, deadline=0.0)
 
 
-async def refresh_once(setup: Setup, record: Record, epoch: int) -> Record:
-    """The record after one refresh, stored. It goes to where the login came from and nowhere else
-    (RFC 6749 §10.4). Raises FlowError, and ReauthRequired if *epoch* is over by then.
+async def _refresh_once(
+    setup: Setup, record: Record, stored: Record | None, epoch: int, rejected: str | None
+) -> Record:
+    """The record after one refresh, kept in the place of *stored*. It goes to where the login came
+    from and nowhere else (RFC 6749 §10.4). Raises FlowError, and ReauthRequired if the login was
+    replaced or ended by then.
     """
     flow = Retrying(refresh(await setup.client_of(record), record.token))
-    token = await setup.driver.run(flow, flow.start(random_bits()))
-    fresh = evolve(record, token=token)
-    if not await setup.vault.renew(fresh, epoch):
+    try:
+        token = await setup.driver.run(flow, flow.start(random_bits()))
+    except (InvalidResponse, Unreachable) as error:
+        raise passing(setup, error) from None
+    forced = record.token.access_token == rejected
+    forced_at = setup.clock.time() if forced else record.forced_at
+    fresh = evolve(record, token=token, forced_at=forced_at)
+    kept = await setup.vault.renew(stored, fresh, epoch)
+    if kept is None:
         await revoke_all(setup, fresh)  # nobody is going to use it
         raise setup.superseded()
-    await setup.notify(Refreshed(setup.server, token.expires_at))
-    return fresh
+    await setup.notify(Refreshed(setup.server, kept.token.expires_at))
+    return kept
+
+
+def passing(setup: Setup, error: InvalidResponse | Unreachable) -> Unreachable:
+    """*error* as what it means to a login that is kept: not now, and when to try again."""
+    retry_after = error.retry_after if isinstance(error, Unreachable) else None
+    retry_after = TRY_AGAIN if retry_after is None else retry_after
+    said = str(error).removesuffix("; try again").removesuffix(", and try again")
+    return Unreachable(
+        f"the login to {setup.server} cannot be renewed now: {said}; it is kept, "
+        f"try again in {retry_after:.0f} s",
+        reason=error.reason,
+        retry_after=retry_after,
+        sent=isinstance(error, Unreachable) and error.sent,
+    )
 
 
 async def revoke_all(setup: Setup, record: Record) -> bool | None:

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Final
+from contextlib import suppress
+from typing import Final, TypeVar
 
 from ._io.store import Store
+from ._io.store.fallback import Fallback
 from ._io.store.file import FileStore
+from ._io.store.keyring import KeyringStore
 from ._io.store.memory import MemoryStore
 from ._sansio.record import Record
 from .config import Settings
-from .errors import StoreError
+from .errors import StoreError, Unreachable
 from .events import AuthEvent, Warned
 
-# How often a login was replaced or ended, by slot: whoever refreshes what is no longer there
-# must not bring it back.
+T = TypeVar("T")
+
+# How often a login was replaced or ended in this process, by slot: whoever refreshes what is no
+# longer there must not bring it back.
 _EPOCHS: Final = Counter[Hashable]()
 
 
@@ -34,17 +40,23 @@ class Vault:
         self.key = identity(settings)
         self._notify = notify
         self._pinned = store is not None or settings.token_store is not None
-        self._store = store or _choose(settings)
+        self._for_service = settings.is_service
+        self._store = store or _choose(settings, self._warn)
         self._silent = False
         self._kept = False
         self.erased = False
         self.failure: StoreError | None = None
 
+    def under(self, settings: Settings) -> Vault:
+        """The same store, by what *settings* have become."""
+        vault = Vault(settings, self._notify, self._store)
+        vault._pinned = self._pinned
+        return vault
+
     @property
     def slot(self) -> Hashable:
         """What two sessions share if they share the record."""
-        store = self._store
-        return (id(store) if isinstance(store, MemoryStore) else store.place, self.key)
+        return (self._store.slot, self.key)
 
     @property
     def place(self) -> str:
@@ -54,6 +66,36 @@ class Vault:
     @property
     def epoch(self) -> int:
         return _EPOCHS[self.slot]
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may have the same record."""
+        return not isinstance(self._store, MemoryStore)
+
+    async def in_turn(self, function: Callable[[], Awaitable[T]], *, deadline: float) -> T:
+        """What *function* returns or raises, while no other process is in here for this record.
+
+        Where there is no way to take turns, it goes without; except for a login that several hosts
+        share, which two refreshes at once could end.
+        """
+        called = False
+
+        async def once() -> T:
+            nonlocal called
+            called = True
+            return await function()
+
+        try:
+            return await self._store.exclusively(self.key, once, deadline=deadline)
+        except StoreError as error:
+            if called:
+                raise
+            if error.reason == "busy":
+                raise Unreachable(str(error), reason="busy") from None
+            if self._store.name == "redis" and not self._for_service:
+                raise
+            await self._warn_once(error)
+        return await function()
 
     async def probe(self, *, must_keep: bool) -> None:
         """Find out before a login, not after, whether it can be kept; fall back to memory, unless
@@ -76,13 +118,19 @@ class Vault:
         try:
             record = await self._store.load(self.key)
         except StoreError as error:
-            if self._pinned and error.reason != "corrupt":
+            if self._pinned and not self._for_service and error.reason != "corrupt":
                 raise
             await self._warn_once(error)
             return None
         self.erased = self._kept and record is None
         self._kept = record is not None
         return record
+
+    async def peek(self) -> Record | None:
+        """The same, without a word about what cannot be read."""
+        with suppress(StoreError):
+            return await self._store.load(self.key)
+        return None
 
     async def replace(self, record: Record, epoch: int) -> int | None:
         """Keep the record of a login that was begun in *epoch*; the epoch that it opens, or None
@@ -92,35 +140,66 @@ class Vault:
             return None
         _EPOCHS[self.slot] += 1
         opened = self.epoch
-        await self._save(record)
+        await self._keeping(self._store.save(self.key, record))
         return opened
 
-    async def renew(self, record: Record, epoch: int) -> bool:
-        """Keep a refreshed record, unless the login of that *epoch* was replaced or ended."""
+    async def renew(self, old: Record | None, new: Record, epoch: int) -> Record | None:
+        """Keep *new* in the place of *old*, which a refresh made it of.
+
+        What is to be used from now on: *new*, or what another process has put there in the same
+        login if that is younger. None if the login was replaced or ended meanwhile: here, in the
+        *epoch* since, or by another process.
+        """
         if self.epoch != epoch:
-            return False
-        await self._save(record)
-        return True
+            return None
+        try:
+            while not await self._store.swap(self.key, old, new):
+                there = await self._store.load(self.key)
+                if there is None or there.login != new.login:
+                    return None
+                if not older(there, new):
+                    return there
+                old = there
+        except StoreError as error:
+            await self._not_kept(error)
+        else:
+            self._kept, self.failure = True, None
+        return new
 
     async def delete(self) -> None:
         _EPOCHS[self.slot] += 1
         await self._store.delete(self.key)
         self._kept = False
 
-    async def _save(self, record: Record) -> None:
-        """A token that cannot be kept is still good for this process (REF-15)."""
+    async def aclose(self) -> None:
+        await self._store.aclose()
+
+    async def _keeping(self, saving: Awaitable[None]) -> None:
         try:
-            await self._store.save(self.key, record)
+            await saving
         except StoreError as error:
-            self._kept, self.failure = False, error
-            await self._warn_once(error)
+            await self._not_kept(error)
         else:
             self._kept, self.failure = True, None
+
+    async def _not_kept(self, error: StoreError) -> None:
+        """A token that cannot be kept is still good for this process (REF-15)."""
+        self._kept, self.failure = False, error
+        await self._warn_once(error)
 
     async def _warn_once(self, error: StoreError) -> None:
         if not self._silent:
             self._silent = True
-            await self._notify(Warned(str(error)))
+            alone = "; this process goes on alone" if self._store.name == "redis" else ""
+            await self._warn(f"{error}{alone}")
+
+    async def _warn(self, text: str) -> None:
+        await self._notify(Warned(text))
+
+
+def older(one: Record, other: Record) -> bool:
+    """Whether *one* was overtaken by *other*: a store that cannot be written to falls behind."""
+    return one.token.obtained_at < other.token.obtained_at
 
 
 def identity(settings: Settings) -> str:
@@ -130,15 +209,29 @@ def identity(settings: Settings) -> str:
     kind = "service" if settings.is_service else "person"
     scopes = None if settings.scopes is None else sorted(settings.scopes)
     asked = [where, settings.issuer, kind, settings.client_id, scopes, settings.audience]
+    if settings.auth_type == "ExternalCommand":
+        # Digested, because a command line may hold what nobody else should read.
+        command = "\0".join(settings.command or ())
+        asked[2] = f"command {hashlib.sha256(command.encode('utf-8', 'replace')).hexdigest()}"
     return json.dumps([*asked, settings.account])
 
 
-def _choose(settings: Settings) -> Store:
+def _choose(settings: Settings, warn: Callable[[str], Awaitable[object]]) -> Store:
     """A person's login outlives the program; a service's token need not (SEC-08)."""
     match settings.token_store:
-        case "file":
+        case None if settings.is_service:
+            return MemoryStore()
+        case None if settings.disable_keyring:
             return FileStore()
+        case None:
+            return Fallback(KeyringStore(), FileStore(), warn)
         case "memory":
             return MemoryStore()
-        case None:
-            return MemoryStore() if settings.is_service else FileStore()
+        case "file":
+            return FileStore()
+        case "keyring":
+            return KeyringStore(named=True)
+        case url:
+            from ._io.store.redis import RedisStore
+
+            return RedisStore(url, ca_file=settings.ca_file)

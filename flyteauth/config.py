@@ -19,8 +19,9 @@ admin.endpoint
 admin.issuer
     https URL of an authorization server, to be used whatever the endpoint says.
 admin.authType, FLYTE_AUTH_TYPE
-    Pkce (default), DeviceFlow, ClientSecret, ExternalCommand or Passthrough, spelled so. A client
-    secret makes it ClientSecret, unless the argument auth_type or headless says otherwise.
+    Pkce (default), DeviceFlow, ClientSecret, ExternalCommand, Passthrough or NoAuth, spelled so. A
+    client secret makes it ClientSecret, unless the argument auth_type or headless says otherwise.
+    NoAuth sends no credentials, and asks nobody whether any are wanted.
 admin.clientId
     Text.
 admin.clientSecretLocation
@@ -60,13 +61,17 @@ admin.httpProxyURL
 admin.disableKeyring
     true: no keyring. Default false.
 admin.tokenStore
-    file or memory. Default: chosen at run time.
+    keyring, file, memory, or a URL: redis://, rediss:// (with TLS), valkey:// or valkeys://, with
+    user:password@host:port/database, shared by all who name it. Default: for a person the keyring,
+    and where it cannot be used, a file; for a service, memory.
 admin.account
     Label that keeps several logins at one endpoint apart.
 admin.command, FLYTE_AUTH_COMMAND
     Command that prints a token: list, JSON array, or a line as in a shell.
+admin.commandTimeout
+    Seconds that a command may take. Default 60.
 admin.proxyCommand, FLYTE_AUTH_PROXY_COMMAND
-    Command that prints a token for a proxy.
+    Command that prints a token for a proxy; it goes into the header proxy-authorization.
 admin.loginTimeout
     Seconds that a login may take. Default 300.
 task.org, task.project, task.domain
@@ -98,7 +103,7 @@ from ._sansio.http import plain_host
 
 __all__ = ["AuthType", "Endpoint", "Secret", "Settings", "parse_cli_auth_type", "resolve"]
 
-AuthType = Literal["Pkce", "DeviceFlow", "ClientSecret", "ExternalCommand", "Passthrough"]
+AuthType = Literal["Pkce", "DeviceFlow", "ClientSecret", "ExternalCommand", "Passthrough", "NoAuth"]
 AUTH_TYPES: Final[tuple[AuthType, ...]] = get_args(AuthType)
 
 SECRET_MAX: Final = 64 * 1024
@@ -189,9 +194,11 @@ class Settings:
     ca_file: Path | None = None
     http_proxy_url: str | None = field(default=None, repr=False)
     disable_keyring: bool = False
-    token_store: Literal["file", "memory"] | None = None
+    token_store: str | None = field(default=None, repr=False)
     account: str | None = None
     command: tuple[str, ...] | None = field(default=None, repr=False)
+    command_timeout: float = 60.0
+    """Seconds."""
     proxy_command: tuple[str, ...] | None = field(default=None, repr=False)
     login_timeout: float = 300.0
     """Seconds."""
@@ -206,7 +213,7 @@ class Settings:
     @property
     def is_service(self) -> bool:
         """Whether a token takes no person (RFC 6749 §4.4)."""
-        return self.auth_type == "ClientSecret"
+        return self.auth_type in {"ClientSecret", "ExternalCommand"}
 
     @property
     def plain_host(self) -> str | None:
@@ -237,6 +244,7 @@ _CLI_AUTH_TYPES: Final[Mapping[str, AuthType]] = {
         "external-command external_command externalcommand command custom".split(),
         "ExternalCommand",
     ),
+    **dict.fromkeys("none no-auth no_auth".split(), "NoAuth"),
 }
 _ANY_AUTH_TYPES: Final = {**_CLI_AUTH_TYPES, **{name.lower(): name for name in AUTH_TYPES}}
 
@@ -328,9 +336,10 @@ SETTINGS: Final = (
     ),
     _admin("http_proxy_url", "httpProxyURL", values.proxy),
     _admin("disable_keyring", "disableKeyring", values.flag),
-    _admin("token_store", "tokenStore", values.one_of(("file", "memory"))),
+    _admin("token_store", "tokenStore", values.token_store),
     _admin("account", "account", values.text),
     _admin("command", "command", values.argv, "FLYTE_AUTH_COMMAND"),
+    _admin("command_timeout", "commandTimeout", values.seconds),
     _admin("proxy_command", "proxyCommand", values.argv, "FLYTE_AUTH_PROXY_COMMAND"),
     _admin("login_timeout", "loginTimeout", values.seconds),
     _Setting("org", "task", "org", values.text),
@@ -576,6 +585,8 @@ def _endpoint(settings: Settings, found: Found | None) -> Endpoint | None:
     return parse_endpoint(
         values.text(found),
         insecure=settings.insecure,
-        allow_insecure_credentials=settings.allow_insecure_credentials,
+        allow_insecure_credentials=(
+            settings.allow_insecure_credentials or settings.auth_type == "NoAuth"
+        ),
         source=source,
     )

@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from attrs import field, frozen
 
-from ._default import current_session
+from ._default import auth_metadata as auth_metadata, current_session  # noqa: PLC0414  # as in flyte
 from .errors import ConfigError, InvalidResponse
 from .session import Session, in_portal
 

@@ -226,6 +226,8 @@ class Hasty:
     def time(self) -> float:
         return time.time() + self._ahead
 
+    monotonic = time
+
     async def sleep_until(self, deadline: float) -> None:
         await anyio.lowlevel.checkpoint()
         self._ahead += max(0.0, deadline - self.time())

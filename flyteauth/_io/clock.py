@@ -19,6 +19,10 @@ class Clock(Protocol):
 
     def time(self) -> float: ...
 
+    def monotonic(self) -> float:
+        """Seconds since some moment: what passes while nobody sleeps or sets the clock."""
+        ...
+
     async def sleep_until(self, deadline: float) -> None:
         """Return once ``time()`` has reached *deadline*; at once if it has already."""
         ...
@@ -39,12 +43,12 @@ class SystemClock:
         chunk: float = CHUNK,
     ) -> None:
         self._wall = wall
-        self._monotonic = monotonic
+        self.monotonic = monotonic  # not a method, which would cost a call
         self._chunk = chunk
         self._offset = wall() - monotonic()
 
     def time(self) -> float:
-        return max(self._wall(), self._offset + self._monotonic())
+        return max(self._wall(), self._offset + self.monotonic())
 
     async def sleep_until(self, deadline: float) -> None:
         await anyio.lowlevel.checkpoint()  # a loop over past deadlines stays cancellable

@@ -35,7 +35,7 @@ def explain(
         ):
             if tls.reason == "WRONG_VERSION_NUMBER":
                 return "tls", "no TLS is spoken there (for a plain server on this machine, http://)"
-            return "tls", _explain_tls(tls)
+            return "tls", explain_tls(tls)
         case httpx.ConnectTimeout():
             return "timeout", f"no connection within {connect_timeout:g} s"
         case httpx.ProxyError():
@@ -57,7 +57,7 @@ def explain(
     return "protocol", "the request cannot be written as HTTP"
 
 
-def _explain_tls(error: ssl.SSLError) -> str:
+def explain_tls(error: ssl.SSLError) -> str:
     import ssl
 
     if isinstance(error, ssl.SSLCertVerificationError):

@@ -25,14 +25,20 @@ class Flights:
         self._mutex = threading.Lock()
         self._works: dict[Hashable, Work[Any]] = {}
 
-    def join(self, key: Hashable, function: Callable[[], Coroutine[Any, Any, T]]) -> Work[T]:
+    def join(
+        self,
+        key: Hashable,
+        function: Callable[[], Coroutine[Any, Any, T]],
+        *,
+        optional: bool = False,
+    ) -> Work[T]:
         """The work under *key*: the one in progress, or else *function*, started now as a task of
-        its own that nobody's cancellation ends.
+        its own that nobody's cancellation ends; unless it is *optional*, and everybody leaves.
         """
         with self._mutex:
             work = self._in_progress(key)
             if work is None:
-                work = self._works[key] = start(function)
+                work = self._works[key] = start(function, optional=optional)
             return work
 
     async def share(self, key: Hashable, function: Callable[[], Awaitable[T]]) -> T:

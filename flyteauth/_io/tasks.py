@@ -32,13 +32,19 @@ LOOK: Final = 1.0
 
 
 class Abandoned(RuntimeError):
-    """The event loop of the work ended before the work did."""
+    """The work ended before it was done: its event loop did, or nobody wanted it any more."""
 
 
 class Work(Generic[T]):
-    """Something that is being done, for any number of waiters."""
+    """Something that is being done, for any number of waiters.
 
-    def __init__(self) -> None:
+    Where it is ``optional``, it ends when the last of its waiters has left, and on ``cancel``.
+    """
+
+    def __init__(self, *, optional: bool = False) -> None:
+        self._optional = optional
+        self._scope: anyio.CancelScope | None = None
+        self._cancelled = False
         self._lock = threading.Lock()
         self._loop = anyio.lowlevel.current_token().native_token
         self._value: list[T] = []
@@ -66,9 +72,23 @@ class Work(Generic[T]):
         finally:
             with self._lock:
                 self._waiters.pop(event, None)
+                alone = not self._waiters and not self.done
+            if alone:
+                self.cancel()
         if self._error is not None:
             raise _fresh(self._error)
         return self._value[0]
+
+    def cancel(self) -> None:
+        """End the work if it is optional; whoever still waits gets Abandoned. From any thread."""
+        if self._optional and not self.done:
+            with suppress(RuntimeError):
+                _call_soon(self._loop, self._cancel)
+
+    def _cancel(self) -> None:
+        self._cancelled = True
+        if self._scope is not None:
+            self._scope.cancel()
 
     def settle(self, *values: T, error: BaseException | None = None) -> None:
         _unfinished.discard(self)
@@ -85,7 +105,13 @@ class Work(Generic[T]):
 
     async def _run(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> None:
         try:
-            value = await function(*args)
+            with anyio.CancelScope() as self._scope:
+                if self._cancelled:
+                    self._scope.cancel()
+                value = await function(*args)
+            if self._scope.cancelled_caught:
+                self.settle(error=Abandoned("nobody waited for it any more"))
+                return
         except Exception as error:  # noqa: BLE001  # whatever it is, the waiters get it
             # Without this frame, which would tie a knot of work, error and traceback.
             traceback = error.__traceback__
@@ -97,13 +123,15 @@ class Work(Generic[T]):
             self.settle(value)
 
 
-def start(function: Callable[[*Ts], Coroutine[Any, Any, T]], *args: *Ts) -> Work[T]:
+def start(
+    function: Callable[[*Ts], Coroutine[Any, Any, T]], *args: *Ts, optional: bool = False
+) -> Work[T]:
     """Run *function* of *args* as a task of its own on this event loop, from now on.
 
     It sees none of the caller's context variables. It ends with its event loop at the latest:
     then whoever waits gets Abandoned.
     """
-    work: Work[T] = Work()
+    work: Work[T] = Work(optional=optional)
     _unfinished.add(work)
     if (loop := _asyncio_loop(work._loop)) is not None:  # noqa: SLF001
         task = loop.create_task(

@@ -3,27 +3,32 @@ Blocking calls that may never return: locked keyrings, hanging launchers, dead n
 
 A worker thread of the event loop would keep the process from exiting for as long as the call
 hangs. A daemon thread does not; its outcome comes back through the loop's own token.
+
+anyio is imported where it is needed: whoever reads a file without an event loop pays nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Generic, TypeVar, TypeVarTuple
-
-import anyio
-import anyio.lowlevel
+from typing import Any, Final, Generic, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+LOOK: Final = 0.01  # how often a caller looks whether an abandoned call has returned
 
 
 class DaemonCall(Generic[T]):
     """A blocking call that runs on a daemon thread from now on; any task may wait for it."""
 
     def __init__(self, function: Callable[[], T], name: str = "call") -> None:
+        import anyio.lowlevel
+
         self._function = function
         self._done = anyio.Event()
         self._token = anyio.lowlevel.current_token()
@@ -44,6 +49,8 @@ class DaemonCall(Generic[T]):
 
     async def result(self, deadline: float) -> T:
         """What the call returns or raises; TimeoutError after *deadline* seconds."""
+        import anyio
+
         with anyio.move_on_after(deadline):
             await self._done.wait()
         if self._error is not None:
@@ -62,8 +69,62 @@ async def run_in_daemon(
 
     Raises TimeoutError after *deadline* seconds. Then, and after a cancellation, the thread goes
     on alone: it can neither be stopped, nor does it keep the process from exiting. Whoever calls
-    what has hung once should remember that, and not pile up threads.
+    what has hung once should remember that, and not pile up threads: see Breaker.
     """
+    import anyio.lowlevel
+
     await anyio.lowlevel.checkpoint_if_cancelled()
-    name = getattr(function, "__name__", "call")
-    return await DaemonCall(partial(function, *args), name).result(deadline)
+    return await DaemonCall(partial(function, *args), _name(function)).result(deadline)
+
+
+class Breaker:
+    """Blocking calls to one place that may hang, such as a keyring or a directory.
+
+    While a call hangs no other is begun: one thread that is stuck is enough.
+    """
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._left: list[tuple[threading.Event, float]] = []  # ended, and when it should have
+
+    async def call(self, function: Callable[[*Ts], T], *args: *Ts, deadline: float) -> T:
+        """What *function* of *args* returns or raises, called on a daemon thread.
+
+        Raises TimeoutError after *deadline* seconds, and from then on at once until the call
+        that hangs has returned. After a cancellation the next caller waits until the call that
+        was left alone has returned, or is late as well.
+        """
+        import anyio.lowlevel
+
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        due = time.monotonic() + deadline
+        while (late := self._late()) is not None:
+            if time.monotonic() >= min(late, due):
+                raise TimeoutError("an earlier call hangs")
+            await anyio.sleep(LOOK)
+        ended = threading.Event()
+
+        def run() -> T:
+            try:
+                return function(*args)
+            finally:
+                ended.set()
+
+        call = DaemonCall(run, _name(function))
+        try:
+            return await call.result(due - time.monotonic())
+        except BaseException:
+            if not ended.is_set():
+                self._left.append((ended, due))
+            raise
+
+    def _late(self) -> float | None:
+        """When the first of the calls that were left alone, and go on, should have ended."""
+        if self._pid != os.getpid():  # the threads stayed with the parent
+            self._pid, self._left = os.getpid(), []
+        self._left = [left for left in self._left if not left[0].is_set()]
+        return min((due for _, due in self._left), default=None)
+
+
+def _name(function: Callable[..., object]) -> str:
+    return getattr(function, "__name__", "call")

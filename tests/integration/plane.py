@@ -32,6 +32,8 @@ class FakeClock:
     def time(self) -> float:
         return self.now
 
+    monotonic = time
+
     async def sleep_until(self, deadline: float) -> None:
         await anyio.lowlevel.checkpoint()
         self.now = max(self.now, deadline)

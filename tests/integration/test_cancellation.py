@@ -29,7 +29,7 @@ import pytest
 from attrs import define, field, frozen
 
 import flyteauth._default
-from flyteauth import ainit, current_session, session as session_module
+from flyteauth import _lifetime as lifetime_module, ainit, current_session
 from flyteauth._io.bind import bind
 from flyteauth._io.store import Store
 from flyteauth._io.store.file import FileStore
@@ -219,6 +219,7 @@ class SteppingStore:
         self._places = places
         self.name = inner.name
         self.place = inner.place
+        self.slot = inner.slot
         self.records: dict[str, Record | None] = {}
 
     async def probe(self) -> None:
@@ -238,11 +239,30 @@ class SteppingStore:
         self.records[key] = record
         await self._places.step()
 
+    async def swap(self, key: str, old: Record | None, new: Record) -> bool:
+        await self._places.step()
+        swapped = await self._inner.swap(key, old, new)
+        if swapped:
+            self.records[key] = new
+        await self._places.step()
+        return swapped
+
     async def delete(self, key: str) -> None:
         await self._places.step()
         await self._inner.delete(key)
         self.records.pop(key, None)
         await self._places.step()
+
+    async def exclusively(
+        self, key: str, function: Callable[[], Awaitable[T]], *, deadline: float
+    ) -> T:
+        await self._places.step()
+        outcome = await self._inner.exclusively(key, function, deadline=deadline)
+        await self._places.step()
+        return outcome
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
 
 
 @define
@@ -388,7 +408,7 @@ async def cancelled_at(
     if world.person.redirect_uri is not None:
         for listener in bind(world.person.redirect_uri)[0]:
             listener.close()
-    assert all(work.done for work in session_module._FLIGHTS._works.values())
+    assert all(work.done for work in lifetime_module.FLIGHTS._works.values())
     if not case.refresh:
         assert bool(world.store.records) == bool(world.issued)
     if results:
@@ -629,7 +649,7 @@ async def test_a_session_that_is_closed_over_its_refresh_takes_nobody_with_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The server does not answer; whoever closes does not wait for ever, and others go on."""
-    monkeypatch.setattr(session_module, "CLOSE_DEADLINE", 0.05)
+    monkeypatch.setattr(lifetime_module, "CLOSE_DEADLINE", 0.05)
     store = MemoryStore()
     ours: list[object] = []
     theirs: list[object] = []

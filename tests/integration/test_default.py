@@ -21,7 +21,7 @@ import trio
 
 import flyteauth
 import flyteauth._default
-from flyteauth import SyncSession, current_session, remote, session as session_module
+from flyteauth import SyncSession, _lifetime as lifetime_module, current_session, remote
 from flyteauth._io.clock import SystemClock
 from flyteauth._io.portal import call
 from flyteauth._io.store.file import FileStore
@@ -425,7 +425,7 @@ def test_eight_threads_and_two_event_loops_share_one_refresh(
 
 def waiting() -> int:
     """How many wait for a refresh that is on its way."""
-    works = list(session_module._FLIGHTS._works.values())
+    works = list(lifetime_module.FLIGHTS._works.values())
     return sum(len(work._waiters) for work in works if not work.done)
 
 

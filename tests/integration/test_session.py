@@ -49,6 +49,12 @@ class SpyStore(MemoryStore):
             raise self.broken
         await super().save(key, record)
 
+    async def swap(self, key: str, old: Record | None, new: Record) -> bool:
+        self.calls.append("swap")
+        if self.broken is not None:
+            raise self.broken
+        return await super().swap(key, old, new)
+
     async def delete(self, key: str) -> None:
         self.calls.append("delete")
         await super().delete(key)
@@ -219,8 +225,8 @@ async def test_the_rotated_pair_is_stored_before_the_new_token_is_handed_out() -
         plane.clock.now += 200
         store.calls.clear()
         token = await session.token()
-        assert store.calls[-1] == "save"
-        key = (await session._set_up()).vault.key
+        assert store.calls[-1] == "swap"
+        key = (await session._life.set_up()).vault.key
         stored = await store.load(key)
     assert stored is not None
     assert stored.token == token
@@ -542,7 +548,7 @@ async def test_a_refresh_in_flight_does_not_bring_back_a_login_that_has_ended() 
             await session.logout()
             go_on.set()
         assert [type(outcome) for outcome in outcomes] == [ReauthRequired]
-        assert await store.load((await session._set_up()).vault.key) is None
+        assert await store.load((await session._life.set_up()).vault.key) is None
 
 
 @pytest.mark.req("REF-16", "META-10")
@@ -551,7 +557,7 @@ async def test_a_refresh_token_goes_only_to_where_it_came_from() -> None:
     store = MemoryStore()
     async with plane.session(store=store) as session:
         await session.login()
-        key = (await session._set_up()).vault.key
+        key = (await session._life.set_up()).vault.key
         record = await store.load(key)
     assert record is not None
     assert record.token_endpoint.startswith(ENDPOINT)
@@ -685,7 +691,7 @@ async def test_a_login_that_was_ended_elsewhere_is_not_brought_back() -> None:
     async with plane.session(store=store) as session:
         await session.login()
         await session.headers()
-        await store.delete((await session._set_up()).vault.key)  # as another process does
+        await store.delete((await session._life.set_up()).vault.key)  # as another process does
         plane.clock.now += 200
         with pytest.raises(ReauthRequired):
             await session.headers()
@@ -720,14 +726,14 @@ async def test_a_logout_while_the_store_is_being_read_for_a_refresh_stays_a_logo
             go_on.set()
         with pytest.raises(ReauthRequired):
             await session.headers()
-        assert await load((await session._set_up()).vault.key) is None
+        assert await load((await session._life.set_up()).vault.key) is None
 
 
 async def test_a_store_that_fails_once_does_not_end_a_login_that_was_made_anew() -> None:
     plane = Plane(access_ttl=100.0)
     store = FlakyStore()
     async with plane.session(store=store) as session:
-        session_vault = (await session._set_up()).vault
+        session_vault = (await session._life.set_up()).vault
         session_vault._pinned = False
         await session.login()
         await store.delete(session_vault.key)  # by another process

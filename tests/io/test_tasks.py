@@ -369,3 +369,72 @@ def test_a_waiter_whose_loop_has_ended_does_not_disturb_the_work(backend: str) -
 def test_work_needs_an_event_loop() -> None:
     with pytest.raises(Exception, match="event loop|async library|async context"):
         start(Gate().work)
+
+
+# Work that is done only for those who wait.
+
+
+async def test_optional_work_ends_when_the_last_of_its_waiters_leaves() -> None:
+    ended = anyio.Event()
+
+    async def work() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.set()
+
+    optional = start(work, optional=True)
+    async with anyio.create_task_group() as stayer:
+        stayer.start_soon(optional.wait)
+        with anyio.move_on_after(0.01):
+            await optional.wait()
+        assert not ended.is_set()
+        stayer.cancel_scope.cancel()
+    with anyio.fail_after(LIMIT):
+        await ended.wait()
+        with pytest.raises(Abandoned):
+            await optional.wait()
+
+
+async def test_optional_work_that_nobody_has_waited_for_goes_on() -> None:
+    released = anyio.Event()
+
+    async def work() -> str:
+        await released.wait()
+        return "done"
+
+    optional = start(work, optional=True)
+    await anyio.wait_all_tasks_blocked()
+    released.set()
+    assert await optional.wait() == "done"
+
+
+async def test_optional_work_may_be_cancelled_before_it_begins() -> None:
+    begun = False
+
+    async def work() -> None:
+        nonlocal begun
+        await anyio.lowlevel.checkpoint()
+        begun = True
+
+    optional = start(work, optional=True)
+    optional.cancel()
+    with anyio.fail_after(LIMIT), pytest.raises(Abandoned):
+        await optional.wait()
+    assert not begun
+
+
+async def test_work_that_must_be_done_is_not_cancelled() -> None:
+    released = anyio.Event()
+
+    async def work() -> str:
+        await released.wait()
+        return "done"
+
+    needed = start(work)
+    with anyio.move_on_after(0.01):
+        await needed.wait()
+    needed.cancel()
+    await anyio.wait_all_tasks_blocked()
+    released.set()
+    assert await needed.wait() == "done"

@@ -1,5 +1,7 @@
 """Blocking calls on daemon threads: results, deadlines, cancellation, and a process that exits."""
 
+import contextlib
+import os
 import subprocess
 import sys
 import threading
@@ -9,7 +11,7 @@ from functools import partial
 import anyio
 import pytest
 
-from flyteauth._io.threads import DaemonCall, run_in_daemon
+from flyteauth._io.threads import Breaker, DaemonCall, run_in_daemon
 
 pytestmark = pytest.mark.anyio
 
@@ -149,3 +151,126 @@ def test_an_outcome_after_the_end_of_the_loop_is_dropped_quietly(backend: str) -
     release.set()
     thread.join(BOUND)
     assert not thread.is_alive()
+
+
+# One place that may hang.
+
+
+async def test_a_breaker_returns_and_raises_what_the_call_does() -> None:
+    breaker = Breaker()
+    assert await breaker.call(int, "7", deadline=BOUND) == 7
+    with pytest.raises(ValueError, match="invalid literal"):
+        await breaker.call(int, "x", deadline=BOUND)
+    with pytest.raises(TimeoutError, match="own"):
+        await breaker.call(raises, TimeoutError("own"), deadline=BOUND)
+    assert await breaker.call(int, "8", deadline=BOUND) == 8
+
+
+def raises(error: Exception) -> None:
+    raise error
+
+
+async def test_while_one_call_hangs_no_other_is_begun(stuck: Callable[[], bool]) -> None:
+    breaker, called = Breaker(), list[int]()
+    with pytest.raises(TimeoutError):
+        await breaker.call(stuck, deadline=0.01)
+    for _ in range(3):
+        with anyio.fail_after(BOUND), pytest.raises(TimeoutError):
+            await breaker.call(called.append, 1, deadline=2 * BOUND)
+    assert not called
+    await Breaker().call(called.append, 2, deadline=BOUND)  # another place is not concerned
+    assert called == [2]
+
+
+async def test_when_the_call_that_hung_has_returned_others_are_begun() -> None:
+    breaker, go = Breaker(), threading.Event()
+    with pytest.raises(TimeoutError):
+        await breaker.call(go.wait, deadline=0.01)
+    go.set()
+    with anyio.fail_after(BOUND):
+        while True:
+            with contextlib.suppress(TimeoutError):
+                assert await breaker.call(int, "7", deadline=BOUND) == 7
+                return
+            await anyio.lowlevel.checkpoint()
+
+
+async def test_after_a_cancellation_the_next_caller_waits_for_the_call() -> None:
+    breaker, go, entered = Breaker(), threading.Event(), threading.Event()
+
+    def slow() -> None:
+        entered.set()
+        go.wait(BOUND)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(breaker.call, slow, deadline=BOUND))
+        while not entered.is_set():
+            await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    with pytest.raises(TimeoutError):
+        await breaker.call(int, "7", deadline=0.03)
+    go.set()
+    assert await breaker.call(int, "7", deadline=BOUND) == 7
+
+
+async def test_callers_that_are_cancelled_again_and_again_leave_one_thread() -> None:
+    breaker, go, entered = Breaker(), threading.Event(), list[int]()
+
+    def slow() -> None:
+        entered.append(1)
+        go.wait(BOUND)
+
+    for _ in range(5):
+        with anyio.move_on_after(0.02):
+            await breaker.call(slow, deadline=BOUND)
+    go.set()
+    assert await breaker.call(int, "7", deadline=BOUND) == 7
+    assert entered == [1]
+
+
+async def test_who_is_cancelled_before_a_call_breaks_nothing() -> None:
+    breaker = Breaker()
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await breaker.call(int, "7", deadline=BOUND)
+    assert scope.cancelled_caught
+    assert await breaker.call(int, "8", deadline=BOUND) == 8
+
+
+def test_reading_this_module_imports_no_event_loop() -> None:
+    code = (
+        "import sys, flyteauth._io.threads as t; t.Breaker(); "
+        "print([m for m in ('anyio', 'asyncio', 'trio') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_does_not_wait_for_threads_of_its_parent() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=BOUND, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "7\n", "")
+
+
+FORKS = """
+import os, threading, anyio
+from flyteauth._io.threads import Breaker
+breaker = Breaker()
+
+async def hang() -> None:
+    try:
+        await breaker.call(threading.Event().wait, deadline=0.01)
+    except TimeoutError:
+        pass
+
+async def call() -> None:
+    print(await breaker.call(int, "7", deadline=10), flush=True)
+
+anyio.run(hang)
+if (child := os.fork()) == 0:
+    anyio.run(call)
+    os._exit(0)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""

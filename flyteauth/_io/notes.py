@@ -1,0 +1,74 @@
+"""Small things worth remembering across processes, without secrets: discovery, ignored prompts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from .._sansio.errors import StoreError
+from .folder import Folder
+from .threads import Breaker
+
+DEADLINE: Final = 2.0
+SIZE_MAX: Final = 1024 * 1024
+
+
+class Notes:
+    """JSON objects by name, as files of *directory*.
+
+    A note is a convenience: what cannot be read is None, and what cannot be written is not.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._breaker = Breaker()
+
+    def __repr__(self) -> str:
+        return f"Notes({str(self._directory)!r})"
+
+    async def read(self, name: str) -> Mapping[str, Any] | None:
+        """What was written under *name*; None if there is nothing that can be read."""
+        with suppress(OSError, StoreError):  # TimeoutError is an OSError
+            return await self._breaker.call(self._read, name, deadline=DEADLINE)
+        return None
+
+    async def write(self, name: str, value: Mapping[str, Any]) -> None:
+        """Replace what is under *name* by *value*, if that is possible."""
+        data = json.dumps(dict(value)).encode()
+        with suppress(OSError, StoreError):
+            await self._breaker.call(self._write, name, data, deadline=DEADLINE)
+
+    async def remove(self, name: str) -> None:
+        """Forget what is under *name*, if that is possible."""
+        with suppress(OSError, StoreError):
+            await self._breaker.call(self._remove, name, deadline=DEADLINE)
+
+    def _read(self, name: str) -> Mapping[str, Any] | None:
+        with Folder.opened(self._directory) as folder:
+            data = folder.read(_file_name(name), SIZE_MAX)
+        if len(data) > SIZE_MAX:
+            return None
+        try:
+            value = json.loads(data)
+        except (ValueError, RecursionError):
+            return None
+        return value if isinstance(value, dict) else None
+
+    def _write(self, name: str, data: bytes) -> None:
+        if len(data) <= SIZE_MAX:
+            with Folder.made(self._directory) as folder:
+                folder.sweep()
+                folder.write(_file_name(name), data)
+
+    def _remove(self, name: str) -> None:
+        with Folder.opened(self._directory) as folder:
+            folder.remove(_file_name(name))
+
+
+def _file_name(name: str) -> str:
+    """A name of constant length that no file system objects to."""
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,514 @@
+"""
+The token in hand, over its lifetime: how it is come by, shared, renewed and given up.
+
+A fresh token is handed out without any I/O, an ageing one is handed out while the next is fetched
+in the background, and only an expired or a rejected one makes callers wait, all of them for the
+same renewal: in this process by one flight, among processes and hosts by the turn that the store
+gives, after which the store is read again.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import weakref
+from collections.abc import Callable, Hashable, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+from attrs import evolve, field, frozen
+
+from ._audience import Audience
+from ._io.clock import Clock
+from ._io.entropy import random_bits
+from ._io.flights import Flights
+from ._io.tasks import Abandoned, Work
+from ._sansio.flow import fraction
+from ._sansio.record import Record
+from ._sansio.renewal import Authorize, Refresh, Use, UseAndRefresh, may_force, plan
+from ._source import Source, in_time, prepare
+from .errors import FlowError, ReauthRequired, Unreachable
+from .events import Refreshed, Warned
+
+if TYPE_CHECKING:
+    from ._io.store import Store
+    from ._io.transport import Transport
+    from ._sansio.client import Client
+    from ._sansio.tokens import Token
+    from ._setup import Setup
+    from ._target import Target
+
+# Everything else is imported where it is needed, and for the first time by prepare, in a worker
+# thread: a session that only mentions itself costs little, and no event loop waits for an import.
+
+RENEW_DEADLINE: Final = 150.0  # seconds for a refresh with all its retries
+TURN_DEADLINE: Final = RENEW_DEADLINE + 10.0  # seconds to wait for that of another process
+DISCOVERY_DEADLINE: Final = 60.0  # seconds, with all retries
+PATIENCE: Final = 10.0  # the same where a stored login may do without
+CLOSE_DEADLINE: Final = 30.0  # seconds to wait, when a session ends, for a reply in flight
+RETRY_AFTER: Final = 5.0  # seconds before an ageing token is tried to be refreshed once more
+GLANCE: Final = 1.0  # seconds of the monotonic clock after which the other clock is looked at
+
+_UNVERIFIED: Final = (
+    "insecureSkipVerify: certificates are not checked, so whoever is in between can take the "
+    "login; set caCertFilePath instead"
+)
+
+# In this process: one renewal at a time for one identity in one store, and one login.
+FLIGHTS: Final = Flights()
+_LIVE: Final = weakref.WeakSet["Lifetime"]()
+
+
+@frozen
+class Held:
+    """A record, and the headers that say it to the control plane."""
+
+    record: Record | None
+    headers: Mapping[str, str] = field(repr=False)
+
+
+NOTHING: Final = Held(None, MappingProxyType({}))
+ANONYMOUS: Final = Held(None, MappingProxyType({}))
+
+
+class Offer:
+    """Headers that may be handed out without a thought until the monotonic clock says ``until``."""
+
+    __slots__ = ("headers", "until")
+
+    def __init__(self) -> None:
+        self.headers: Mapping[str, str] = NOTHING.headers
+        self.until = -math.inf
+
+
+class Lifetime:
+    """What a session has in hand. ``may_ask`` says whether a person may be asked to log in: only
+    until the first token is in hand, because later nobody expects a browser to open.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        audience: Audience,
+        clock: Clock,
+        *,
+        may_ask: Callable[[], bool] | None = None,
+        transport: Transport | None = None,
+        store: Store | None = None,
+        directory: Path | None = None,
+        flights: Flights = FLIGHTS,
+    ) -> None:
+        self.source = source
+        self.audience = audience
+        self.may_ask = may_ask
+        self.flights = flights
+        self.offer = Offer()
+        self.held: Held | None = None
+        self.rejected: str | None = None
+        self.over = False
+        self.closed = False
+        self._clock = clock
+        self._given = transport, store, directory
+        self._ready: Setup | None = None
+        self._target: Target | None = None
+        self._target_is_fresh = False
+        self._asked_again_at: float | None = None
+        self._version = 0  # of what is held, and of whether it was rejected
+        self._jitter = fraction(random_bits(), 0)
+        self._renew_not_before = 0.0
+        self._works: dict[Work[Any], float] = {}  # and how many seconds each is worth waiting for
+        _LIVE.add(self)
+
+    async def aclose(self) -> None:
+        """Wait for a reply in flight that must not be lost, and close all connections."""
+        with anyio.CancelScope(shield=True):
+            begun = anyio.current_time()
+            for work, worth in sorted(self._works.items(), key=lambda item: item[1]):
+                deadline = begun + min(worth, CLOSE_DEADLINE)
+                work.cancel()  # where it is optional
+                # Its waiters are told what comes of it, not we.
+                with anyio.CancelScope(deadline=deadline), suppress(Exception):
+                    await work.wait()
+            self.closed = True
+            if self._ready is not None:
+                await self._ready.transport.aclose()
+                await self._ready.vault.aclose()
+
+    # What is handed out.
+
+    async def authorised(self) -> Mapping[str, str]:
+        """The headers for a call, and an offer of them until somebody should think again."""
+        held, until = await self.current()
+        version, headers = self._version, held.headers
+        proxy = (await self.set_up()).proxy
+        if proxy is not None:
+            value = await proxy.header()
+            headers = MappingProxyType({**headers, "proxy-authorization": value})
+            cached = proxy.cached(self._clock.time())
+            until = min(until, -math.inf if cached is None else cached[1])
+        left = min(GLANCE, until - self._clock.time())
+        if left > 0 and version == self._version:
+            self.offer.headers = headers
+            self.offer.until = self._clock.monotonic() + left
+        return headers
+
+    async def current(self) -> tuple[Held, float]:
+        """What is good to use now, after whatever it takes to have it, and until when it need not
+        be thought about again (POSIX seconds).
+        """
+        setup = await self.set_up()
+        if setup.settings.auth_type == "Passthrough":
+            from ._passthrough import current_metadata
+
+            return Held(None, current_metadata()), -math.inf
+        held = self.held
+        if held is None:
+            held = await self.flights.share(("open", id(self)), self._open)
+        if held is ANONYMOUS:
+            return held, math.inf
+        token = None if held.record is None else held.record.token
+        at, silent = self._clock.time(), setup.settings.is_service
+        match plan(token, self.rejected, at, self._jitter, silent=silent):
+            case Use(until):
+                self.may_ask = None
+                return held, math.inf if until is None else until
+            case UseAndRefresh():
+                if at >= self._renew_not_before:
+                    self._renew_not_before = at + RETRY_AFTER
+                    await self._renewal()
+                assert token is not None
+                return held, token.expires_at or at
+            case Refresh():
+                try:
+                    return await self.renewed(), -math.inf
+                except ReauthRequired:
+                    if not self.may_ask:
+                        raise
+            case Authorize():
+                pass
+        from ._login import ask_person
+
+        return await ask_person(self), -math.inf
+
+    def reject(self, access_token: str) -> None:
+        """A server refused *access_token*, or, where it is empty, that there was none."""
+        held, at = self.held, self._clock.time()
+        if held is ANONYMOUS and not access_token:
+            if may_force(self._asked_again_at, at, self._jitter):
+                self._asked_again_at = at
+                self._forget_target()
+                self._withdraw(None)
+            return
+        record = None if held is None else held.record
+        if record is None or record.token.access_token != access_token:
+            return
+        if may_force(record.forced_at, at, self._jitter):
+            self.rejected = access_token
+            self._withdraw(held)
+
+    def reject_proxy(self) -> None:
+        """A proxy refused the second credential."""
+        if self._ready is not None and (proxy := self._ready.proxy) is not None:
+            if (cached := proxy.cached(self._clock.time())) is not None:
+                proxy.reject(cached[0])
+            self._withdraw(self.held)
+
+    def hold(self, record: Record) -> Held:
+        """Hand out *record* from now on."""
+        self._jitter = fraction(random_bits(), 0)
+        self._renew_not_before = 0.0
+        self.over = False
+        if self.rejected == record.token.access_token:
+            self.rejected = None  # its source insists; whether to ask again, the breaker says
+        held = self.headed(record)
+        self._withdraw(held)
+        return held
+
+    async def adopt(self, record: Record | None) -> Held:
+        """Hand out what a renewal or a login came to, be it another session's."""
+        if record is None:
+            self._be_anonymous()
+            return ANONYMOUS
+        self.may_ask = None
+        held = self.held
+        if held is not None and held.record == record and self.rejected != _access_token(held):
+            return held
+        held = self.hold(record)
+        await self.audience.token_changed(record.token)
+        return held
+
+    def headed(self, record: Record) -> Held:
+        headers = {record.header: f"Bearer {record.token.access_token}"}
+        return Held(record, MappingProxyType(headers))
+
+    async def end(self) -> None:
+        """Hand out nothing more: the login is over."""
+        held = self.held
+        self._withdraw(None)
+        if held is not None and held.record is not None:
+            self.over = True
+            await self.audience.token_changed(None)
+
+    async def end_everywhere(self) -> None:
+        """The same in every session of this process that has this login."""
+        slot = self.slot
+        for other in list(_LIVE):
+            if other.slot == slot:
+                await other.end()
+
+    @property
+    def slot(self) -> Hashable:
+        """What two sessions have in common if they have the same login; None before it is known."""
+        return None if self._ready is None else self._ready.vault.slot
+
+    def _withdraw(self, held: Held | None) -> None:
+        self.held = held
+        self._version += 1
+        self.offer.until = -math.inf
+
+    def _be_anonymous(self) -> Held:
+        self._withdraw(ANONYMOUS)
+        return ANONYMOUS
+
+    # What there is to begin with.
+
+    async def _open(self) -> Held:
+        """What is stored, once it is known that anything is needed at all."""
+        setup = await self.set_up()
+        if setup.settings.auth_type == "NoAuth":
+            return self._be_anonymous()
+        if setup.settings.auth_type != "ExternalCommand":
+            try:
+                target = await self.discovered(PATIENCE)
+            except FlowError:
+                # Whoever is logged in may go on: a stored login knows where it came from.
+                if (record := await setup.vault.load()) is not None:
+                    return self.hold(record)
+                raise
+            if target.server is None:
+                return self._be_anonymous()
+        record = await setup.vault.load()
+        return NOTHING if record is None else self.hold(record)
+
+    async def set_up(self) -> Setup:
+        if self._ready is None:
+            settings = await in_time(prepare, self.source)
+            if self._ready is None:
+                from ._setup import assemble
+
+                transport, store, directory = self._given
+                if directory is None and transport is None:
+                    from ._io.folder import home
+
+                    directory = home()
+                self._ready = assemble(
+                    settings,
+                    self._clock,
+                    self.audience.notify,
+                    transport=transport,
+                    store=store,
+                    directory=directory,
+                )
+                endpoint, careless = settings.endpoint, settings.auth_type != "NoAuth"
+                if careless and endpoint is not None and endpoint.warning:
+                    await self.audience.notify(Warned(endpoint.warning))
+                if careless and not self._ready.verified:  # META-05
+                    await self.audience.notify(Warned(_UNVERIFIED))
+        return self._ready
+
+    async def discovered(
+        self, deadline: float = DISCOVERY_DEADLINE, *, fresh: bool = False
+    ) -> Target:
+        """Where the authorization server is. What a program of this machine found out lately will
+        do, unless it has to be *fresh*.
+        """
+        if fresh and not self._target_is_fresh:
+            self._forget_target()
+        if self._target is None:
+            with anyio.move_on_after(deadline):
+                self._target = await self.flights.share(
+                    ("discover", id(self), fresh), partial(self._discover, fresh)
+                )
+        if self._target is None:
+            raise Unreachable(
+                f"{self.server} did not say within {deadline:.0f} s how to log in; check the "
+                "endpoint, and try again",
+                reason="timeout",
+            )
+        return self._target
+
+    async def _discover(self, fresh: bool) -> Target:
+        from ._target import discover, target_key
+
+        setup = await self.set_up()
+        key = target_key(setup.settings)
+        known = None if fresh or self._target_is_fresh else await setup.machine.target(key)
+        if known is not None:
+            return known
+        target = await discover(setup.driver, setup.settings)
+        self._target_is_fresh = True
+        await setup.machine.keep_target(key, target)
+        return target
+
+    def _forget_target(self) -> None:
+        self._target = None
+        self._target_is_fresh = True  # what others found out is not good enough any more
+
+    # Renewal.
+
+    async def renewed(self) -> Held:
+        """What a renewal comes to: the one in progress, or else one that begins now."""
+        while True:
+            work = await self._renewal()
+            with suppress(Abandoned):  # its event loop or its session ended; ours has not
+                return await self.adopt(await work.wait())
+            if self.closed:
+                raise Unreachable("the session was closed; open a new one", reason="closed")
+
+    async def _renewal(self) -> Work[Record]:
+        setup = await self.set_up()
+        # A command can be run again; a refresh token that was sent cannot be taken back.
+        optional = setup.settings.auth_type == "ExternalCommand"
+        work = self.flights.join(("renew", setup.vault.slot), self._renew, optional=optional)
+        self.track(work)
+        return work
+
+    async def _renew(self) -> Record:
+        try:
+            record = await self._renew_in_turn(await self._reread())
+            await self.adopt(record)
+            return record
+        except ReauthRequired:
+            await self.end()
+            raise
+        except Exception:
+            if self.closed:  # by whoever began this; others who wait for it go on without us
+                raise Abandoned("the session was closed") from None
+            raise
+
+    async def _renew_in_turn(self, setup: Setup) -> Record:
+        """The record of another process if it was quicker, before our turn or in it; else ours."""
+        from ._upkeep import successor
+
+        vault, machine, begun = setup.vault, setup.machine, self._clock.time()
+        ours = None if self.held is None else self.held.record
+
+        async def now() -> Record:
+            if vault.shared and (error := await machine.failure_since(vault.key, begun)):
+                raise error
+            try:
+                return await self._renew_now(setup, ours)
+            except Unreachable as error:
+                if vault.shared:
+                    await machine.tell_failure(vault.key, error)
+                raise
+
+        if vault.shared and (there := await successor(setup, ours, self.rejected)) is not None:
+            return there
+        return await vault.in_turn(now, deadline=TURN_DEADLINE)
+
+    async def _renew_now(self, setup: Setup, ours: Record | None) -> Record:
+        with anyio.move_on_after(RENEW_DEADLINE):
+            return await self._renew_for(setup, ours)
+        raise Unreachable(
+            f"{self.server} did not answer within {RENEW_DEADLINE:.0f} s; try again",
+            reason="timeout",
+        )
+
+    async def _renew_for(self, setup: Setup, ours: Record | None) -> Record:
+        from ._service import token_for_service
+        from ._upkeep import refresh_login, successor
+
+        if not setup.settings.is_service:
+            return await refresh_login(setup, ours, self.rejected)
+        if (there := await successor(setup, ours, self.rejected)) is not None:
+            return there
+        record = await token_for_service(self, setup)
+        if ours is not None:
+            await self.audience.notify(Refreshed(self.server, record.token.expires_at))
+        return record
+
+    async def _reread(self) -> Setup:
+        """The setup; for a service, by what the configuration says now."""
+        from ._service import reread
+
+        setup = self._ready = await reread(await self.set_up(), self.source)
+        return setup
+
+    async def keep_token(self, epoch: int, client: Client, token: Token) -> Record:
+        """Store what a grant brought, before anybody uses it; *epoch* is when it was begun."""
+        target = self._target
+        record = Record(
+            token=token,
+            token_endpoint=client.server.endpoint("token_endpoint"),
+            client_id=client.client_id,
+            header="authorization" if target is None else target.public.header,
+            issuer=client.server.issuer,
+            revocation_endpoint=client.server.revocation_endpoint,
+            authentication=client.authentication_method(),
+        )
+        return await self.keep(epoch, record)
+
+    async def keep(self, epoch: int, record: Record) -> Record:
+        """The same for what is no grant."""
+        from ._login import subject_of
+        from ._upkeep import revoke_all
+
+        setup = await self.set_up()
+        record = evolve(record, login=f"{random_bits():016x}", forced_at=self._forced_at())
+        opened = await setup.vault.replace(record, epoch)
+        if opened is None:
+            await revoke_all(setup, record)  # nobody is going to use it
+            raise setup.superseded()
+        if not setup.settings.is_service and (who := await subject_of(self, record)) is not None:
+            named = evolve(record, subject=who)
+            record = await setup.vault.renew(record, named, opened) or named
+        if setup.vault.epoch == opened:
+            await self.adopt(record)
+        return record
+
+    def _forced_at(self) -> float | None:
+        """When a service last asked for a token only because one had been rejected."""
+        held = self.held
+        if held is None or held.record is None or not self._ready:
+            return None
+        if not self._ready.settings.is_service:
+            return None
+        if held.record.token.access_token == self.rejected:
+            return self._clock.time()
+        return held.record.forced_at
+
+    # What all that is made of.
+
+    def track(self, work: Work[Any], worth: float = CLOSE_DEADLINE) -> None:
+        """Wait for *work* before everything is closed, for at most *worth* seconds."""
+        running = {other: its for other, its in self._works.items() if not other.done}
+        self._works = {**running, work: worth}
+
+    @property
+    def server(self) -> str:
+        """The server's name, for people."""
+        return "the control plane" if self._ready is None else self._ready.server
+
+    def _forked(self) -> None:
+        """In a forked child: connections, locks and threads are the parent's."""
+        self._works = {}
+        if self._given[0] is None:
+            self._ready = None
+
+
+def _access_token(held: Held) -> str | None:
+    return None if held.record is None else held.record.token.access_token
+
+
+def _after_fork() -> None:
+    for lifetime in list(_LIVE):
+        lifetime._forked()  # noqa: SLF001
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,183 @@
+"""How a person comes to be logged in: asked only if somebody is there, and one prompt at a time."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import anyio.to_thread
+
+from ._sansio.device_authorization import LIFETIME_MAX
+from ._sansio.id_token import subject
+from ._sansio.record import Record
+from .errors import (
+    ConfigError,
+    Error,
+    Expired,
+    InteractionRequired,
+    OAuth2Error,
+    StoreError,
+)
+from .events import LoggedIn, Warned
+
+if TYPE_CHECKING:
+    from ._lifetime import Held, Lifetime
+    from ._setup import Setup
+    from ._target import Target
+
+WHOAMI_DEADLINE: Final = 3.0  # seconds
+TIDY_UP: Final = 60.0  # seconds beyond a prompt's own time until whoever waits gives up
+
+
+async def ask_person(life: Lifetime) -> Held:
+    """A login, if a person is there and may be asked; else an error that says what to do."""
+    setup = await life.set_up()
+    if life.may_ask is not None and await anyio.to_thread.run_sync(life.may_ask):
+        await _refuse_if_muted(setup)
+        return await log_in(life)
+    if life.over or (life.held is not None and life.held.record is not None):
+        raise setup.reauth_required()
+    raise InteractionRequired(
+        f"not logged in to {life.server}; run: flyteauth login, or set FLYTE_API_KEY "
+        "where nobody can log in",
+        reason="not_logged_in",
+    )
+
+
+async def log_in(life: Lifetime, *, must_keep: bool = False) -> Held:
+    """One login at a time for one identity, on this machine; who waited for it shares it."""
+    slot = (await life.set_up()).vault.slot
+    outcome = await life.flights.share(("login", slot), partial(_log_in, life, must_keep))
+    return await life.adopt(outcome)
+
+
+async def _log_in(life: Lifetime, must_keep: bool) -> Record | None:
+    setup = await life.set_up()
+    match setup.settings.auth_type:
+        case "NoAuth":
+            return None
+        case "Passthrough":
+            raise ConfigError(
+                "authType Passthrough has no login of its own; use flyteauth.auth_metadata, or "
+                "choose another authType",
+                reason="auth_type",
+            )
+        case "ExternalCommand":
+            return await _renewed(life, setup, must_keep)
+    target = await life.discovered(fresh=True)
+    if target.server is None:
+        return None
+    if setup.settings.is_service:
+        return await _renewed(life, setup, must_keep)
+    return await _in_turn(life, setup, target, must_keep)
+
+
+async def _renewed(life: Lifetime, setup: Setup, must_keep: bool) -> Record:
+    record = (await life.renewed()).record
+    assert record is not None
+    return await _logged_in(setup, record, must_keep)
+
+
+async def _in_turn(life: Lifetime, setup: Setup, target: Target, must_keep: bool) -> Record:
+    """Ask the person, or take what another program that asks just now comes to."""
+    from ._upkeep import successor
+
+    machine, key = setup.machine, setup.vault.key
+    before = await setup.vault.peek()
+    waited = False
+
+    async def waiting() -> None:
+        nonlocal waited
+        waited = True
+        await setup.notify(
+            Warned(
+                f"another program on this machine asks for a login to {setup.server} just now; "
+                "log in there, and this one goes on, too"
+            )
+        )
+
+    async def ask() -> Record:
+        if waited:
+            there = await successor(setup, before, life.rejected)
+            if there is not None:
+                return await _logged_in(setup, there, must_keep)
+            await _refuse_if_muted(setup)
+        try:
+            record = await _ask(life, setup, target, must_keep)
+        except (Expired, OAuth2Error) as error:
+            if isinstance(error, Expired) or error.error == "access_denied":
+                await machine.mute(key)
+            raise
+        await machine.unmute(key)
+        return record
+
+    patience = LIFETIME_MAX if setup.settings.auth_type == "DeviceFlow" else 0.0
+    deadline = max(patience, setup.settings.login_timeout) + TIDY_UP
+    try:
+        return await machine.prompt(key, ask, waiting=waiting, deadline=deadline)
+    except StoreError as error:
+        if error.reason != "busy":
+            raise
+        raise InteractionRequired(
+            f"another program on this machine has been asking for a login to {setup.server} for "
+            f"{deadline:.0f} s; log in there, or end it",
+            reason="busy",
+        ) from None
+
+
+async def _ask(life: Lifetime, setup: Setup, target: Target, must_keep: bool) -> Record:
+    from ._grants import Grants
+
+    settings = setup.settings
+    client = target.client(settings, await setup.secret())
+    scopes = target.scopes(settings)
+    await setup.vault.probe(must_keep=must_keep)
+    grants = Grants(setup, partial(life.keep_token, setup.vault.epoch), life.track)
+    if settings.auth_type == "DeviceFlow":
+        record = await grants.on_device(client, scopes)
+    else:
+        record = await grants.in_browser(client, scopes, target.redirect_uri(settings))
+    if record.token.refresh_token is None:
+        await setup.notify(
+            Warned(
+                f"{setup.server} gave no refresh token, so this login ends with its first token; "
+                "ask for a scope like offline or offline_access (admin.scopes)"
+            )
+        )
+    return await _logged_in(setup, record, must_keep)
+
+
+async def _logged_in(setup: Setup, record: Record, must_keep: bool) -> Record:
+    if must_keep and setup.vault.failure is not None:
+        raise setup.vault.failure
+    expires_at, place = record.token.expires_at, setup.vault.place
+    await setup.notify(LoggedIn(setup.server, record.subject, expires_at, place))
+    return record
+
+
+async def _refuse_if_muted(setup: Setup) -> None:
+    muted = await setup.machine.muted(setup.vault.key)
+    if muted is not None:
+        ago, left = muted
+        raise InteractionRequired(
+            f"nobody answered when a login to {setup.server} was asked for {ago:.0f} s ago, so "
+            f"nobody is asked for another {left:.0f} s; run: flyteauth login",
+            reason="muted",
+        )
+
+
+async def subject_of(life: Lifetime, record: Record) -> str | None:
+    """Whom a login is of, to be shown; not worth waiting for, nor failing for."""
+    from ._calls import USER_INFO, send
+
+    with suppress(Error), anyio.move_on_after(WHOAMI_DEADLINE):
+        if record.token.id_token is not None:
+            return subject(record.token.id_token)
+        headers = life.headed(record).headers
+        identity = (await send(await life.set_up(), headers, USER_INFO, {})).identity()
+        if identity is not None:
+            shown = (identity.preferred_username, identity.email, identity.subject)
+            return next(filter(None, shown))
+    return None
