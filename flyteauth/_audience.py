@@ -13,8 +13,8 @@ from ._io.presenter import Presenter, Terminal
 from ._sansio.tokens import Token
 from .events import AuthEvent, OnEvent
 
-# Called with each new token once it is stored and before it is used, and with None when the login
-# is over. An async function is awaited.
+# Called with each new token once it is stored, and with None when the login is over. An async
+# function is awaited by whoever waits for the token.
 OnTokenChange = Callable[[Token | None], Awaitable[None] | None]
 
 HOOK_DEADLINE: Final = 10.0  # seconds that a token may wait for its hook
@@ -44,7 +44,7 @@ class Audience:
         await self._presenter.show(event)
 
     async def token_changed(self, token: Token | None) -> None:
-        """*token* is what is handed out from now on; it is in the store already."""
+        """*token* is what is in hand from now on; it is in the store already."""
         if self._on_token_change is None:
             return
         try:

@@ -7,6 +7,7 @@ from typing import Final
 
 from attrs import frozen
 
+from ._io.proxy_credential import is_refusal
 from ._sansio.connect import read_reply, unary_request
 from ._sansio.flow import RequestFailed, ResponseReceived, failure
 from ._sansio.http import Object, Request, member
@@ -26,8 +27,11 @@ class Reply:
 
     @property
     def refused(self) -> bool:
-        """Whether the credentials were not taken: a 401, whatever it says (RFC 9110 §15.5.2)."""
-        return self.received.response.status == 401
+        """Whether the credentials were not taken: a 401, whatever it says (RFC 9110 §15.5.2);
+        except that of a proxy, which means its own.
+        """
+        response = self.received.response
+        return response.status == 401 and not is_refusal(response)
 
     def read(self) -> Object:
         """The message. Raises FlowError with the Connect code as ``reason``."""

@@ -8,6 +8,8 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import Any, ParamSpec
 
+from attrs import evolve
+
 from ._io.portal import call
 from ._passthrough import auth_metadata as auth_metadata  # noqa: PLC0414  # goes with init_passthrough
 from ._sync import SyncSession
@@ -109,13 +111,17 @@ async def ainit_from_api_key(
 ) -> Session:
     """The same by an API key: *api_key*, or else $FLYTE_API_KEY or $UNION_API_KEY."""
     session = Session(
-        api_key=api_key if api_key is not None else _api_key_from_environment(),
+        api_key=api_key,
         project=project,
         domain=domain,
         insecure_skip_verify=insecure_skip_verify or None,
         ca_cert_file_path=ca_cert_file_path,
         **more,
     )
+    if api_key is None:
+        _require_api_key()
+        source = session._life.source  # noqa: SLF001
+        session._life.source = evolve(source, left_out=("api_key",))  # noqa: SLF001
     return await _begin(session, lazy=lazy)
 
 
@@ -185,8 +191,8 @@ def _always() -> bool:
     return True
 
 
-def _api_key_from_environment() -> str:
-    for name in ("FLYTE_API_KEY", "UNION_API_KEY"):
-        if value := os.environ.get(name):
-            return value
-    raise ConfigError("no API key is given; pass api_key=, or set FLYTE_API_KEY", reason="api_key")
+def _require_api_key() -> None:
+    if not any(map(os.environ.get, ("FLYTE_API_KEY", "UNION_API_KEY"))):
+        raise ConfigError(
+            "no API key is given; pass api_key=, or set FLYTE_API_KEY", reason="api_key"
+        )

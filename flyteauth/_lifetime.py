@@ -28,7 +28,7 @@ from ._io.entropy import random_bits
 from ._io.flights import Flights
 from ._io.tasks import Abandoned, Work
 from ._sansio.flow import fraction
-from ._sansio.record import Record
+from ._sansio.record import Record, is_same
 from ._sansio.renewal import Authorize, Refresh, Use, UseAndRefresh, may_force, plan
 from ._source import Source, in_time, prepare
 from .errors import FlowError, ReauthRequired, Unreachable
@@ -127,13 +127,13 @@ class Lifetime:
         """Wait for a reply in flight that must not be lost, and close all connections."""
         with anyio.CancelScope(shield=True):
             begun = anyio.current_time()
+            self.closed = True  # whoever is told that a command was ended must not run it again
             for work, worth in sorted(self._works.items(), key=lambda item: item[1]):
                 deadline = begun + min(worth, CLOSE_DEADLINE)
                 work.cancel()  # where it is optional
                 # Its waiters are told what comes of it, not we.
                 with anyio.CancelScope(deadline=deadline), suppress(Exception):
                     await work.wait()
-            self.closed = True
             if self._ready is not None:
                 await self._ready.transport.aclose()
                 await self._ready.vault.aclose()
@@ -165,9 +165,7 @@ class Lifetime:
             from ._passthrough import current_metadata
 
             return Held(None, current_metadata()), -math.inf
-        held = self.held
-        if held is None:
-            held = await self.flights.share(("open", id(self)), self._open)
+        held = await self.opened()
         if held is ANONYMOUS:
             return held, math.inf
         token = None if held.record is None else held.record.token
@@ -177,7 +175,7 @@ class Lifetime:
                 self.may_ask = None
                 return held, math.inf if until is None else until
             case UseAndRefresh():
-                if at >= self._renew_not_before:
+                if at >= self._renew_not_before and not self.closed:
                     self._renew_not_before = at + RETRY_AFTER
                     await self._renewal()
                 assert token is not None
@@ -237,8 +235,10 @@ class Lifetime:
         held = self.held
         if held is not None and held.record == record and self.rejected != _access_token(held):
             return held
+        is_new = held is None or not is_same(held.record, record)
         held = self.hold(record)
-        await self.audience.token_changed(record.token)
+        if is_new:  # a command may insist on what it has printed
+            await self.audience.token_changed(record.token)
         return held
 
     def headed(self, record: Record) -> Held:
@@ -275,6 +275,13 @@ class Lifetime:
         return ANONYMOUS
 
     # What there is to begin with.
+
+    async def opened(self) -> Held:
+        """What is in hand, or else what is stored, good or not."""
+        held = self.held
+        if held is None:
+            held = await self.flights.share(("open", id(self)), self._open)
+        return held
 
     async def _open(self) -> Held:
         """What is stored, once it is known that anything is needed at all."""
@@ -362,12 +369,16 @@ class Lifetime:
 
     async def renewed(self) -> Held:
         """What a renewal comes to: the one in progress, or else one that begins now."""
-        while True:
-            work = await self._renewal()
-            with suppress(Abandoned):  # its event loop or its session ended; ours has not
-                return await self.adopt(await work.wait())
-            if self.closed:
-                raise Unreachable("the session was closed; open a new one", reason="closed")
+        while not self.closed:
+            before, work = self.held, await self._renewal()
+            try:
+                with suppress(Abandoned):  # its event loop or its session ended; ours has not
+                    return await self.adopt(await work.wait())
+            except ReauthRequired:
+                if self.held is before:  # the work was begun by another session
+                    await self.end()
+                raise
+        raise Unreachable("the session was closed; open a new one", reason="closed")
 
     async def _renewal(self) -> Work[Record]:
         setup = await self.set_up()

@@ -131,7 +131,7 @@ class Machine:
         return target if age < TARGET_AGE_MAX else None
 
     async def keep_target(self, key: str, target: Target) -> None:
-        """Nothing is kept of a control plane that wants no login, so that a change shows at once."""
+        """Nothing is kept where nobody need log in, so that a change shows at once."""
         if self._notes is not None and target.server is not None:
             note = {"at": self._clock.time(), "target": dump(target)}
             await self._notes.write(_name("target", key), note)

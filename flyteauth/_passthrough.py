@@ -27,8 +27,8 @@ def auth_metadata(*pairs: tuple[str, str]) -> Iterator[None]:
     It holds for this task or thread, and for what is started within. Raises ConfigError for what
     no header can carry.
     """
-    for name, value in pairs:
-        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+    for pair in pairs:
+        if not _is_header(pair):
             raise ConfigError(
                 "auth_metadata takes pairs of a header's name and its value, in visible ASCII "
                 'characters; write ("authorization", "Bearer …")',
@@ -40,6 +40,13 @@ def auth_metadata(*pairs: tuple[str, str]) -> Iterator[None]:
         yield
     finally:
         _metadata.reset(token)
+
+
+def _is_header(pair: object) -> bool:
+    match pair:
+        case (str(name), str(value)):
+            return bool(_NAME.fullmatch(name) and _VALUE.fullmatch(value))
+    return False
 
 
 def current_metadata() -> Mapping[str, str]:

@@ -41,6 +41,8 @@ async def reread(setup: Setup, source: Source) -> Setup:
         return setup  # half-written, perhaps; what was in force goes on
     if (settings.endpoint, settings.issuer) != (before.endpoint, before.issuer):
         return setup  # no rotation, but another place
+    if settings.auth_type != before.auth_type:
+        return setup  # half-written, too: without its secret a service reads like a person
     if settings == before:
         return setup
     return evolve(setup, settings=settings, vault=setup.vault.under(settings))

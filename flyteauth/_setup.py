@@ -136,4 +136,8 @@ def secret_variables(settings: Settings) -> frozenset[str]:
     """See Setup.secret_variables."""
     secret = settings.client_secret
     held = {secret.held} if secret and secret.kind == "environment" else set()
+    for name in ("token_store", "http_proxy_url"):  # with a password, perhaps
+        if "@" in (getattr(settings, name) or ""):
+            where, _, variable = settings.sources.get(name, "").rpartition(" ")
+            held |= {variable} if where == "environment variable" else set()
     return frozenset({*API_KEY_VARIABLES, *held})

@@ -23,6 +23,10 @@ READ_DEADLINE: Final = 15.0  # seconds
 _API_KEYS: Final = ("FLYTE_API_KEY", "UNION_API_KEY")
 _SECRETS: Final = ("api_key", "client_secret", "client_credentials_secret", "http_proxy_url")
 _MAY_BE_SECRET: Final = {"http_proxy_url": "@", "token_store": "@"}
+_VARIABLES: Final = {
+    "http_proxy_url": ("FLYTE_ADMIN_HTTPPROXYURL",),
+    "token_store": ("FLYTE_ADMIN_TOKENSTORE",),
+}
 
 
 @frozen
@@ -48,17 +52,18 @@ class Source:
 
     def completed(self) -> Source:
         """With what was left out, as far as this machine knows it. Raises ConfigError."""
-        if not self.left_out:
-            return self
-        found = next(filter(None, map(os.environ.get, _API_KEYS)), None)
-        if self.left_out == ("api_key",) and found is not None:
-            return evolve(self, arguments={**self.arguments, "api_key": found}, left_out=())
-        raise ConfigError(
-            f"{', '.join(self.left_out)} did not travel with this session, because a pickle holds "
-            "no secret; set FLYTE_API_KEY, or admin.clientSecretEnvVar or "
-            "admin.clientSecretLocation in the configuration, where it is used",
-            reason="left_out",
-        )
+        found: dict[str, Any] = {}
+        for name in self.left_out:
+            variables = _VARIABLES.get(name, _API_KEYS)
+            value = next(filter(None, map(os.environ.get, variables)), None)
+            if value is None:
+                raise ConfigError(
+                    f"{name} did not travel with this session, because a pickle holds no secret; "
+                    f"set {variables[0]} where it is used",
+                    reason="left_out",
+                )
+            found[name if name in _VARIABLES else "api_key"] = value
+        return evolve(self, arguments={**self.arguments, **found}, left_out=())
 
 
 def _is_secret(name: str, value: object) -> bool:
@@ -66,7 +71,8 @@ def _is_secret(name: str, value: object) -> bool:
         return _MAY_BE_SECRET[name] in str(value)
     if name not in _SECRETS or value is None:
         return False
-    return getattr(value, "kind", "value") == "value"  # a Secret may only say where it is kept
+    # A Secret may only say where it is kept, unless it brings that along.
+    return getattr(value, "kind", "value") == "value" or getattr(value, "environ", None) is not None
 
 
 def _revive(

@@ -49,7 +49,8 @@ class SyncSession:
 
     def headers(self) -> Mapping[str, str]:
         """See Session.headers."""
-        return self._session.cached_headers() or call(self._session.headers)
+        cached = self._session.cached_headers()
+        return call(self._session.headers) if cached is None else cached
 
     def token(self) -> Token | None:
         """See Session.token."""

@@ -59,11 +59,11 @@ class Session:
     from files or the environment: that is ``Session.from_config``.
 
     ``on_event`` is called with each ``flyteauth.events`` value, from the event loop; it must not
-    block. ``on_token_change`` is called with each new token once it is stored and before it is
-    used, and with None when the login is over; it may be async, and has ten seconds. ``presenter``
-    shows a login to the person: by default, lines on standard error. ``interactive`` lets the first
-    use, and only that, ask a person to log in: True if one is at a terminal or in a notebook, a
-    function if that says so.
+    block. ``on_token_change`` is called with each new token once it is stored, and with None when
+    the login is over; it may be async, and has ten seconds, for which those who wait for the token
+    wait. ``presenter`` shows a login to the person: by default, lines on standard error.
+    ``interactive`` lets the first use, and only that, ask a person to log in: True if one is at a
+    terminal or in a notebook, a function if that says so.
 
     A session can be pickled: its configuration travels, and no secret, hook or token does. In a
     forked child it goes on with connections of its own.
@@ -209,6 +209,10 @@ class Session:
         setup = await self._life.set_up()
         from ._upkeep import revoke_all
 
+        if setup.settings.auth_type in {"NoAuth", "Passthrough"}:  # what is stored is not ours
+            outcome = LoggedOut(setup.server, local_deleted=False, remote_revoked=None)
+            await setup.notify(outcome)
+            return outcome
         held = self._life.held
         record = await setup.vault.load() or (None if held is None else held.record)
         await setup.vault.delete()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .challenges import bearer_error
 from .discovery import at
 from .errors import FlowError, InvalidResponse, quote
 from .flow import ResponseReceived
@@ -30,6 +31,16 @@ def read_reply(request: Request, received: ResponseReceived) -> Object:
         message = member(body, "message")
     except InvalidResponse:
         code = message = None
+    if response.status == 403:
+        fields = [value for name, value in response.headers if name.lower() == "www-authenticate"]
+        error, scopes = bearer_error(fields)
+        if error == "insufficient_scope":  # RFC 6750 §3.1
+            wanted = f" ({quote(' '.join(scopes))})" if scopes else ""
+            raise FlowError(
+                f"the token lacks a scope that this call needs{wanted}; add it to admin.scopes, "
+                "and log in again",
+                reason="insufficient_scope",
+            )
     if response.transient and code not in {"unimplemented", "internal", "unknown", "data_loss"}:
         raise transient(received)
     if code is None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import signal
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from contextlib import suppress
+from typing import NoReturn, TypeVar
 
 from ..session import Session
 
@@ -35,4 +37,11 @@ def run(options: argparse.Namespace, work: Callable[[Session], Awaitable[T]]) ->
         async with session:
             return await work(session)
 
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, _end)
     return anyio.run(main)
+
+
+def _end(number: int, frame: object) -> NoReturn:
+    """SIGTERM ends what we have begun, too: a listener, a command, a browser's launcher."""
+    raise SystemExit(128 + number)

@@ -218,7 +218,7 @@ async def test_a_login_that_is_asked_for_by_name_is_never_muted_and_ends_the_sil
             await first.token()
         machine.people[0].react = machine.plane.plane.approve
         assert await first.login()
-        assert await first.logout()
+        assert (await first.logout()).local_deleted
         machine.people[1].react = machine.plane.plane.approve
         assert await second.token()
     assert machine.prompts == 3

@@ -94,6 +94,28 @@ def test_what_is_not_connect_at_all_is_invalid(response: Response, reason: str) 
     assert "canary" not in str(error)
 
 
+@pytest.mark.req("BRR-09")
+@pytest.mark.parametrize(
+    ("challenge", "said"),
+    [
+        ('Bearer error="insufficient_scope", scope="all \x1b offline"', r"(all \x1b offline)"),
+        ("Basic, Bearer error=insufficient_scope", "a scope that this call needs; add it"),
+    ],
+)
+def test_a_scope_that_is_missing_is_named(challenge: str, said: str) -> None:
+    error = refused(reply(403, {"WWW-Authenticate": challenge}, code="permission_denied"))
+    assert type(error) is FlowError
+    assert error.reason == "insufficient_scope"
+    assert said in str(error)
+
+
+@pytest.mark.req("BRR-09")
+def test_another_refusal_is_what_the_control_plane_says() -> None:
+    headers = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+    error = refused(reply(403, headers, code="permission_denied", message="no"))
+    assert error.reason == "permission_denied"
+
+
 @pytest.mark.req("ERR-07")
 @given(strategies.received({"code": "unavailable", "message": "no", "details": []}))
 def test_any_bytes_are_a_message_or_an_error(received: ResponseReceived) -> None:

@@ -29,7 +29,7 @@ PURE: Final = frozenset(
 # The layers of the core, each above those before it. What stands in one layer does not know of
 # its neighbours: grants never import each other.
 LAYERS: Final = (
-    {"errors"},
+    {"errors", "challenges"},
     {"http"},
     {"flow"},
     {"client", "redirect"},

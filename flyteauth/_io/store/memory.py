@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Final, TypeVar
+from weakref import WeakSet
 
 from ..._sansio.errors import StoreError
 from ..._sansio.record import Record, is_same
@@ -26,6 +27,7 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._records: dict[str, Record] = {}
         self._turns: dict[str, tuple[int, object]] = {}  # the process, and whoever has the turn
+        _LIVE.add(self)
 
     @property
     def slot(self) -> Hashable:
@@ -81,3 +83,16 @@ class MemoryStore:
 
     async def aclose(self) -> None:
         """Nothing is open."""
+
+
+_LIVE: Final = WeakSet[MemoryStore]()
+
+
+def _unlock() -> None:
+    """In a forked child: whoever held a lock has stayed with the parent."""
+    for store in list(_LIVE):
+        store._lock = threading.Lock()  # noqa: SLF001
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
