@@ -1,12 +1,13 @@
 # make demo   log in three ways, on asyncio and on trio, against the embedded control plane
 # make test   run the tests
 # make check  lint, formatting, types
+# make bench  measure what the README promises, for about half an hour; BENCH_ARGS=--quick for less
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check conformance clean
+.PHONY: demo test check bench conformance clean
 
 demo: $(READY)
 	@$(BIN)/flyteauth demo
@@ -14,12 +15,15 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/coverage run -m pytest tests/sansio $(PYTEST_ARGS)
 	$(BIN)/coverage report --fail-under=100
-	$(BIN)/python -m pytest tests --ignore tests/sansio $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests --ignore tests/sansio -n auto --dist worksteal $(PYTEST_ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(READY)
+	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 # Which requirements have a test, and which do not yet.
 conformance: $(READY)

@@ -24,6 +24,7 @@ from ._sansio.exchanges import client_credentials
 from ._sansio.flow import Done, OpenBrowser, RedirectReceived, Retrying, ShowUserCode
 from ._sansio.record import Record
 from ._sansio.redirect import Reply
+from ._sansio.renewal import BACKOFF
 from ._sansio.tokens import Token
 from ._setup import Setup
 from .events import BrowserNeeded, CodeNeeded
@@ -98,7 +99,7 @@ class Grants:
 
     async def to_service(self, client: Client, scopes: tuple[str, ...]) -> Record:
         """Client credentials (RFC 6749 §4.4)."""
-        flow = Retrying(client_credentials(client, scopes))
+        flow = Retrying(client_credentials(client, scopes), BACKOFF)
         token = await self.setup.driver.run(flow, flow.start(random_bits()))
         return await self.keep(client, token)
 

@@ -120,6 +120,7 @@ class Lifetime:
         self._version = 0  # of what is held, and of whether it was rejected
         self._jitter = fraction(random_bits(), 0)
         self._renew_not_before = 0.0
+        self._urgent: Work[Record] | None = None  # a renewal that everybody has to wait for
         self._works: dict[Work[Any], float] = {}  # and how many seconds each is worth waiting for
         _LIVE.add(self)
 
@@ -142,6 +143,13 @@ class Lifetime:
 
     async def authorised(self) -> Mapping[str, str]:
         """The headers for a call, and an offer of them until somebody should think again."""
+        urgent = self._urgent
+        if urgent is not None and not urgent.done:
+            # The token is spent, and this is all that there is to wait for.
+            with suppress(Abandoned):
+                await urgent.wait()
+            if self._clock.monotonic() < self.offer.until:
+                return self.offer.headers
         held, until = await self.current()
         version, headers = self._version, held.headers
         proxy = (await self.set_up()).proxy
@@ -175,14 +183,15 @@ class Lifetime:
                 self.may_ask = None
                 return held, math.inf if until is None else until
             case UseAndRefresh():
+                self.may_ask = None
                 if at >= self._renew_not_before and not self.closed:
                     self._renew_not_before = at + RETRY_AFTER
-                    await self._renewal()
+                    await self._renewal(held)
                 assert token is not None
                 return held, token.expires_at or at
             case Refresh():
                 try:
-                    return await self.renewed(), -math.inf
+                    return self._while_good(await self.renewed(held))
                 except ReauthRequired:
                     if not self.may_ask:
                         raise
@@ -190,7 +199,18 @@ class Lifetime:
                 pass
         from ._login import ask_person
 
-        return await ask_person(self), -math.inf
+        return self._while_good(await ask_person(self))
+
+    def _while_good(self, held: Held) -> tuple[Held, float]:
+        """What was just come by, and until when it need not be thought about again."""
+        if held is ANONYMOUS:
+            return held, math.inf
+        token = None if held.record is None else held.record.token
+        match plan(token, self.rejected, self._clock.time(), self._jitter):
+            case Use(until):
+                return held, math.inf if until is None else until
+            case _:
+                return held, -math.inf
 
     def reject(self, access_token: str) -> None:
         """A server refused *access_token*, or, where it is empty, that there was none."""
@@ -219,8 +239,9 @@ class Lifetime:
         """Hand out *record* from now on."""
         self._jitter = fraction(random_bits(), 0)
         self._renew_not_before = 0.0
+        self._urgent = None  # also for a hook, which must not wait for what waits for it
         self.over = False
-        if self.rejected == record.token.access_token:
+        if self.held is not None and self.rejected == record.token.access_token:
             self.rejected = None  # its source insists; whether to ask again, the breaker says
         held = self.headed(record)
         self._withdraw(held)
@@ -291,11 +312,13 @@ class Lifetime:
         if setup.settings.auth_type != "ExternalCommand":
             try:
                 target = await self.discovered(PATIENCE)
-            except FlowError:
+            except FlowError as error:
                 # Whoever is logged in may go on: a stored login knows where it came from.
                 if (record := await setup.vault.load()) is not None:
                     return self.hold(record)
-                raise
+                if error.reason != "timeout":
+                    raise
+                target = await self.discovered(DISCOVERY_DEADLINE)
             if target.server is None:
                 return self._be_anonymous()
         record = await setup.vault.load()
@@ -367,30 +390,41 @@ class Lifetime:
 
     # Renewal.
 
-    async def renewed(self) -> Held:
-        """What a renewal comes to: the one in progress, or else one that begins now."""
+    async def renewed(self, spent: Held) -> Held:
+        """What a renewal comes to: the one in progress, or else one that begins now, because
+        *spent* is no good; what has taken its place in the store by then may do.
+        """
+        again = True
         while not self.closed:
-            before, work = self.held, await self._renewal()
+            before, work = self.held, await self._renewal(spent)
+            if self.may_ask is None:  # otherwise its failure may lead to a question
+                self._urgent = work
             try:
                 with suppress(Abandoned):  # its event loop or its session ended; ours has not
-                    return await self.adopt(await work.wait())
+                    record = await work.wait()
+                    good = plan(record.token, self.rejected, self._clock.time(), 0.0)
+                    if again and not isinstance(good, Use | UseAndRefresh):
+                        again = False
+                        continue
+                    return await self.adopt(record)
             except ReauthRequired:
                 if self.held is before:  # the work was begun by another session
                     await self.end()
                 raise
         raise Unreachable("the session was closed; open a new one", reason="closed")
 
-    async def _renewal(self) -> Work[Record]:
+    async def _renewal(self, spent: Held) -> Work[Record]:
         setup = await self.set_up()
         # A command can be run again; a refresh token that was sent cannot be taken back.
         optional = setup.settings.auth_type == "ExternalCommand"
-        work = self.flights.join(("renew", setup.vault.slot), self._renew, optional=optional)
+        renew = partial(self._renew, spent.record, setup.vault.epoch)
+        work = self.flights.join(("renew", setup.vault.slot), renew, optional=optional)
         self.track(work)
         return work
 
-    async def _renew(self) -> Record:
+    async def _renew(self, ours: Record | None, epoch: int) -> Record:
         try:
-            record = await self._renew_in_turn(await self._reread())
+            record = await self._renew_in_turn(await self._reread(), ours, epoch)
             await self.adopt(record)
             return record
         except ReauthRequired:
@@ -401,18 +435,17 @@ class Lifetime:
                 raise Abandoned("the session was closed") from None
             raise
 
-    async def _renew_in_turn(self, setup: Setup) -> Record:
+    async def _renew_in_turn(self, setup: Setup, ours: Record | None, epoch: int) -> Record:
         """The record of another process if it was quicker, before our turn or in it; else ours."""
         from ._upkeep import successor
 
         vault, machine, begun = setup.vault, setup.machine, self._clock.time()
-        ours = None if self.held is None else self.held.record
 
         async def now() -> Record:
             if vault.shared and (error := await machine.failure_since(vault.key, begun)):
                 raise error
             try:
-                return await self._renew_now(setup, ours)
+                return await self._renew_now(setup, ours if epoch == vault.epoch else None)
             except Unreachable as error:
                 if vault.shared:
                     await machine.tell_failure(vault.key, error)
@@ -425,10 +458,10 @@ class Lifetime:
     async def _renew_now(self, setup: Setup, ours: Record | None) -> Record:
         with anyio.move_on_after(RENEW_DEADLINE):
             return await self._renew_for(setup, ours)
-        raise Unreachable(
-            f"{self.server} did not answer within {RENEW_DEADLINE:.0f} s; try again",
-            reason="timeout",
-        )
+        from ._upkeep import passing
+
+        late = f"{self.server} did not answer within {RENEW_DEADLINE:.0f} s; try again"
+        raise passing(setup, Unreachable(late, reason="timeout"))
 
     async def _renew_for(self, setup: Setup, ours: Record | None) -> Record:
         from ._service import token_for_service
@@ -471,7 +504,8 @@ class Lifetime:
 
         setup = await self.set_up()
         record = evolve(record, login=f"{random_bits():016x}", forced_at=self._forced_at())
-        opened = await setup.vault.replace(record, epoch)
+        with anyio.CancelScope(shield=True):
+            opened = await setup.vault.replace(record, epoch)
         if opened is None:
             await revoke_all(setup, record)  # nobody is going to use it
             raise setup.superseded()
@@ -507,7 +541,7 @@ class Lifetime:
 
     def _forked(self) -> None:
         """In a forked child: connections, locks and threads are the parent's."""
-        self._works = {}
+        self._works, self._urgent = {}, None
         if self._given[0] is None:
             self._ready = None
 

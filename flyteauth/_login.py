@@ -75,8 +75,8 @@ async def _log_in(life: Lifetime, must_keep: bool) -> Record | None:
 
 
 async def _renewed(life: Lifetime, setup: Setup, must_keep: bool) -> Record:
-    await life.opened()  # or else what is stored there would pass for what we ask for
-    record = (await life.renewed()).record
+    before = await life.opened()  # or else what is stored would pass for what is asked for
+    record = (await life.renewed(before)).record
     assert record is not None
     return await _logged_in(setup, record, must_keep)
 

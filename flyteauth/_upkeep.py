@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from typing import Final
 
@@ -15,9 +16,8 @@ from ._sansio.exchanges import Revocable, refresh, revoke
 from ._sansio.flow import Retrying
 from ._sansio.http import is_secure
 from ._sansio.record import Record, is_same
-from ._sansio.renewal import Use, UseAndRefresh, plan
+from ._sansio.renewal import BACKOFF, Use, UseAndRefresh, plan
 from ._setup import Setup
-from ._vault import older
 from .errors import (
     Error,
     FlowError,
@@ -32,11 +32,16 @@ from .events import Refreshed
 REVOKE_DEADLINE: Final = 10.0  # seconds for all of it
 TRY_AGAIN: Final = 5.0  # seconds, where the server does not say when
 
+_TRY_AGAIN: Final = re.compile(r"(; |, and )try again( in \d+ s)?$")
+
 
 async def successor(setup: Setup, ours: Record | None, rejected: str | None) -> Record | None:
     """What another process has put in the store in the place of *ours*, if it is good now."""
-    there = await setup.vault.load()
-    if there is None or (ours is not None and (is_same(there, ours) or older(there, ours))):
+    vault = setup.vault
+    there = await vault.load()
+    if there is None:
+        return None
+    if ours is not None and (is_same(there, ours) or vault.is_behind(there, ours)):
         return None
     at, silent = setup.clock.time(), setup.settings.is_service
     good = isinstance(plan(there.token, rejected, at, 0.0, silent=silent), Use | UseAndRefresh)
@@ -53,14 +58,14 @@ async def refresh_login(setup: Setup, ours: Record | None, rejected: str | None)
     vault = setup.vault
     epoch = vault.epoch  # before the first look: a logout meanwhile must be noticed
     stored = latest = await vault.load()
-    if latest is None or (ours is not None and older(latest, ours)):
+    if latest is None or (ours is not None and vault.is_behind(latest, ours)):
         latest = None if vault.erased else ours
     if latest is None:
         raise setup.reauth_required()
-    if ours is not None and not is_same(latest, ours):
+    if ours is None or not is_same(latest, ours):
         at = setup.clock.time()
         if isinstance(plan(latest.token, rejected, at, 0.0), Use | UseAndRefresh):
-            return latest  # another process was quicker
+            return latest  # somebody else was quicker
     if latest.token.refresh_token is None:
         raise setup.reauth_required()
     try:
@@ -104,15 +109,16 @@ async def _refresh_once(
     from and nowhere else (RFC 6749 §10.4). Raises FlowError, and ReauthRequired if the login was
     replaced or ended by then.
     """
-    flow = Retrying(refresh(await setup.client_of(record), record.token))
+    flow = Retrying(refresh(await setup.client_of(record), record.token), BACKOFF)
     try:
         token = await setup.driver.run(flow, flow.start(random_bits()))
     except (InvalidResponse, Unreachable) as error:
         raise passing(setup, error) from None
     forced = record.token.access_token == rejected
     forced_at = setup.clock.time() if forced else record.forced_at
-    fresh = evolve(record, token=token, forced_at=forced_at)
-    kept = await setup.vault.renew(stored, fresh, epoch)
+    fresh = evolve(record, token=token, forced_at=forced_at, generation=record.generation + 1)
+    with anyio.CancelScope(shield=True):
+        kept = await setup.vault.renew(stored, fresh, epoch)
     if kept is None:
         await revoke_all(setup, fresh)  # nobody is going to use it
         raise setup.superseded()
@@ -124,7 +130,7 @@ def passing(setup: Setup, error: InvalidResponse | Unreachable) -> Unreachable:
     """*error* as what it means to a login that is kept: not now, and when to try again."""
     retry_after = error.retry_after if isinstance(error, Unreachable) else None
     retry_after = TRY_AGAIN if retry_after is None else retry_after
-    said = str(error).removesuffix("; try again").removesuffix(", and try again")
+    said = _TRY_AGAIN.sub("", str(error))
     return Unreachable(
         f"the login to {setup.server} cannot be renewed now: {said}; it is kept, "
         f"try again in {retry_after:.0f} s",

@@ -123,7 +123,7 @@ class Vault:
             await self._warn_once(error)
             return None
         self.erased = self._kept and record is None
-        self._kept = record is not None
+        self._kept = self._kept or record is not None
         return record
 
     async def peek(self) -> Record | None:
@@ -166,10 +166,15 @@ class Vault:
             self._kept, self.failure = True, None
         return new
 
+    def is_behind(self, there: Record, ours: Record) -> bool:
+        """Whether *ours* is younger than what is in the store: one that could not be written to
+        falls behind.
+        """
+        return older(there, ours) or (self.failure is not None and there.login != ours.login)
+
     async def delete(self) -> None:
         _EPOCHS[self.slot] += 1
         await self._store.delete(self.key)
-        self._kept = False
 
     async def aclose(self) -> None:
         await self._store.aclose()
@@ -198,8 +203,8 @@ class Vault:
 
 
 def older(one: Record, other: Record) -> bool:
-    """Whether *one* was overtaken by *other*: a store that cannot be written to falls behind."""
-    return one.token.obtained_at < other.token.obtained_at
+    """Whether *other* came of refreshing *one*. No clock is asked: hosts may differ on the time."""
+    return one.login == other.login and one.generation < other.generation
 
 
 def identity(settings: Settings) -> str:

@@ -35,6 +35,16 @@ class Abandoned(RuntimeError):
     """The work ended before it was done: its event loop did, or nobody wanted it any more."""
 
 
+class _Crowd:
+    """Those who wait on one event loop."""
+
+    __slots__ = ("event", "size")
+
+    def __init__(self) -> None:
+        self.event = anyio.Event()
+        self.size = 0
+
+
 class Work(Generic[T]):
     """Something that is being done, for any number of waiters.
 
@@ -49,7 +59,7 @@ class Work(Generic[T]):
         self._loop = anyio.lowlevel.current_token().native_token
         self._value: list[T] = []
         self._error: BaseException | None = None
-        self._waiters: dict[anyio.Event, object] = {}  # to the event loop that each waits on
+        self._waiters: dict[object, _Crowd] = {}  # by the event loop that they wait on
 
     @property
     def done(self) -> bool:
@@ -57,27 +67,40 @@ class Work(Generic[T]):
 
     async def wait(self) -> T:
         """What the work returns, or raises. To cancel a waiter does nothing to the work."""
-        await anyio.lowlevel.checkpoint()
-        event = anyio.Event()
-        loop = anyio.lowlevel.current_token().native_token
-        with self._lock:
-            if not self.done:
-                self._waiters[event] = loop
-        try:
-            while not self.done:
-                if _is_closed(self._loop):
-                    self.settle(error=_abandoned())
-                with anyio.move_on_after(LOOK):
-                    await event.wait()
-        finally:
-            with self._lock:
-                self._waiters.pop(event, None)
-                alone = not self._waiters and not self.done
-            if alone:
-                self.cancel()
+        if self.done:
+            await anyio.lowlevel.checkpoint()
+        else:
+            await self._wait(anyio.lowlevel.current_token().native_token)
         if self._error is not None:
             raise _fresh(self._error)
         return self._value[0]
+
+    async def _wait(self, loop: object) -> None:
+        with self._lock:
+            crowd = self._waiters.get(loop)
+            if crowd is None:
+                crowd = self._waiters[loop] = _Crowd()
+            crowd.size += 1
+        try:
+            while not self.done:
+                if loop is self._loop:  # which cannot end before its own waiters do
+                    await crowd.event.wait()
+                    return
+                if _is_closed(self._loop):
+                    self.settle(error=_abandoned())
+                with anyio.move_on_after(LOOK):
+                    await crowd.event.wait()
+        finally:
+            with self._lock:
+                crowd.size -= 1
+                alone = not self.done and not any(each.size for each in self._waiters.values())
+            if alone:
+                self.cancel()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait just now."""
+        return sum(crowd.size for crowd in self._waiters.values())
 
     def cancel(self) -> None:
         """End the work if it is optional; whoever still waits gets Abandoned. From any thread."""
@@ -97,11 +120,11 @@ class Work(Generic[T]):
                 return
             self._value.extend(values)
             self._error = error
-            waiters, self._waiters = self._waiters, {}
-        for event, loop in waiters.items():
+            waiters = list(self._waiters.items())
+        for loop, crowd in waiters:
             # A loop that has ended has no waiters any more.
             with suppress(RuntimeError):
-                _call_soon(loop, event.set)
+                _call_soon(loop, crowd.event.set)  # one call, however many wait
 
     async def _run(self, function: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> None:
         try:

@@ -12,7 +12,8 @@ from .flow import load
 from .tokens import Token
 
 VERSION: Final = 1
-_NEWER: Final = {"login": None, "forced_at": None}  # what the first records did not have
+# What the first records did not have.
+_NEWER: Final = {"login": None, "forced_at": None, "generation": 0}
 
 
 @frozen
@@ -22,8 +23,8 @@ class Record:
 
     ``header`` carries the token to the control plane, ``authentication`` is how the client proves
     itself to the server, and ``subject`` is whom the login is of, to be shown. ``login`` is a
-    random name for the login that the record goes back to through all its refreshes.
-    ``forced_at``: when one of them was last made because a server had rejected the token.
+    random name for the login that the record goes back to, and ``generation`` counts the refreshes
+    since. ``forced_at``: when one of them was last made because a server had rejected the token.
     """
 
     token: Token
@@ -36,6 +37,7 @@ class Record:
     subject: str | None = None
     login: str | None = None
     forced_at: float | None = None
+    generation: int = 0
 
     def dump(self) -> str:
         """Everything, secrets included, as JSON."""

@@ -11,6 +11,7 @@ from typing import Final
 
 from attrs import frozen
 
+from .flow import Backoff
 from .tokens import Token
 
 LEEWAY: Final = 60.0
@@ -18,6 +19,10 @@ LEEWAY_SHARE: Final = 0.2
 JITTER: Final = 0.25
 SKEW: Final = 60.0
 BREAKER: Final = 30.0
+
+# Callers wait for a renewal: a server that wants to be left alone for longer is an error that
+# says so.
+BACKOFF: Final = Backoff(retry_after_max=10.0)
 
 
 @frozen

@@ -351,7 +351,7 @@ class Late(HttpxTransport):
     """Sends no refresh before it may."""
 
     def __init__(self, may: threading.Event) -> None:
-        super().__init__()
+        super().__init__(clock=Tomorrow())
         self._may = may
 
     async def send(self, request: Request) -> ResponseReceived | RequestFailed:
@@ -426,7 +426,7 @@ def test_eight_threads_and_two_event_loops_share_one_refresh(
 def waiting() -> int:
     """How many wait for a refresh that is on its way."""
     works = list(lifetime_module.FLIGHTS._works.values())
-    return sum(len(work._waiters) for work in works if not work.done)
+    return sum(work.waiting for work in works if not work.done)
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

@@ -482,7 +482,7 @@ async def test_a_sibling_goes_on_when_the_session_that_ran_it_is_closed(
             group.start_soon(ask, one)
             await line.up()
             group.start_soon(ask, other)
-            await until(lambda: any(len(work._waiters) > 1 for work in one._life._works))
+            await until(lambda: any(work.waiting > 1 for work in one._life._works))
             printer.does(":")
             await one.aclose()
     await other.aclose()

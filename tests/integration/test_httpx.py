@@ -1164,7 +1164,7 @@ async def test_a_request_can_be_cancelled_wherever_it_waits_and_the_next_one_wor
                     assert (await client.get()).status_code == 200
             assert plane.asked["client_credentials"] <= 2
             at += 1
-        assert at > 4
+        assert at >= 4
 
 
 @pytest.mark.req("REF-13")
@@ -1193,7 +1193,7 @@ async def test_an_auth_flow_that_another_task_closes_leaves_nothing_held(module:
                 assert (await client.get()).status_code == 200
         assert plane.asked["client_credentials"] <= 2
         at += 1
-    assert at > 4
+    assert at >= 4
 
 
 @pytest.mark.parametrize("module", [httpx, httpx2])

@@ -108,7 +108,7 @@ async def test_flights_are_shared_across_threads_and_event_loops(anyio_backend: 
         await job.started.wait()
         for backend in ("asyncio", "trio"):
             group.start_soon(elsewhere, backend)
-        while len(flights._works["key"]._waiters) < 2:  # noqa: ASYNC110  # they are elsewhere
+        while flights._works["key"].waiting < 2:  # noqa: ASYNC110  # they are elsewhere
             await anyio.sleep(0.001)
         job.go.set()
     assert outcomes == [1, 1, 1]

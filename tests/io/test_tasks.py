@@ -13,7 +13,7 @@ import anyio.lowlevel
 import pytest
 import trio
 
-from flyteauth._io.tasks import Abandoned, Work, start
+from flyteauth._io.tasks import Abandoned, Work, _Crowd, start
 from flyteauth._sansio.errors import OAuth2Error, Unreachable
 
 pytestmark = pytest.mark.anyio
@@ -38,7 +38,7 @@ class Gate:
 
 async def wait_for_waiters(work: Work[Any], count: int) -> None:
     with anyio.fail_after(LIMIT):
-        while len(work._waiters) < count:
+        while work.waiting < count:
             await anyio.lowlevel.checkpoint()
 
 
@@ -78,7 +78,7 @@ async def test_a_cancelled_waiter_does_not_touch_the_work() -> None:
         await wait_for_waiters(work, 1)
         group.cancel_scope.cancel()
     assert not work.done
-    assert not work._waiters
+    assert not work.waiting
     gate.event.set()
     assert await work.wait() == "value"
 
@@ -350,7 +350,7 @@ def test_a_waiter_whose_loop_has_ended_does_not_disturb_the_work(backend: str) -
         # A loop that ended without a word, as a waiter's loop may when its thread dies.
         dead = asyncio.new_event_loop()
         dead.close()
-        works[0]._waiters[anyio.Event()] = dead
+        works[0]._waiters[dead] = _Crowd()
         gate.event.set()
         return await works[0].wait()
 

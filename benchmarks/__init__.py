@@ -1,0 +1,1 @@
+"""What flyteauth costs, and what it withstands: ``python -m benchmarks``."""

@@ -1,0 +1,296 @@
+"""
+The server of the benchmarks: the embedded control plane in a process of its own, with latencies,
+counters and faults around it.
+
+    /oauth2/token         the plane's own, after ``token_latency`` seconds, or with a fault
+    /fault/NAME/token     the same with the fault NAME, as long as it is not mended
+    /resource, /open      200 after ``resource_latency`` seconds; /resource wants a good token
+    /_bench               its counters; what is posted there as JSON is set
+
+``Server`` is a running one, as whoever measures sees it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from attrs import define, field
+
+from flyteauth.devserver.app import Application
+from flyteauth.devserver.model import ControlPlane, Settings
+from flyteauth.devserver.serve import bind
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+DEADLINE: Final = 30.0
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+PORTAL: Final = (
+    b"<!DOCTYPE html><title>Welcome</title><h1>Please accept the terms of this network</h1>"
+)
+PROXY: Final = b"<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
+
+# Status, headers, body.
+FAULTS: Final[dict[str, tuple[int, dict[str, str], bytes]]] = {
+    "500": (500, {"content-type": "text/plain"}, b"Internal Server Error"),
+    "502 HTML": (502, {"content-type": "text/html"}, PROXY),
+    "503": (503, {"content-type": "text/plain"}, b"upstream connect error"),
+    "429 for 5 min": (429, {"content-type": "text/plain", "retry-after": "300"}, b"slow down"),
+    "429 for 2 min": (429, {"content-type": "text/plain", "retry-after": "120"}, b"slow down"),
+    "429 for 2 s": (429, {"content-type": "text/plain", "retry-after": "2"}, b"slow down"),
+    "captive portal": (200, {"content-type": "text/html"}, PORTAL),
+    "400 HTML": (400, {"content-type": "text/html"}, PROXY),
+    "invalid_grant": (400, {"content-type": "application/json"}, b'{"error": "invalid_grant"}'),
+}
+
+
+@define
+class State:
+    """What can be set, and what is counted."""
+
+    token_latency: float = 0.0
+    resource_latency: float = 0.0
+    fault: str = ""
+    mended: bool = False
+    ahead: float = 0.0
+    """Seconds that this server's clock is ahead."""
+    counts: Counter[str] = field(factory=Counter)
+
+
+class Bench:
+    """The ASGI application."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self.state = State()
+        self._plane = plane
+        self._app = Application(plane, clock=self._time)
+
+    def _time(self) -> float:
+        return time.time() + self.state.ahead
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope.get("path", "")
+        match path.split("/")[1:]:
+            case ["_bench"]:
+                await self._control(scope, receive, send)
+            case ["resource" | "open" as name]:
+                await self._resource(name, scope, send)
+            case ["oauth2", "token"]:
+                self.state.counts["token"] += 1
+                await asyncio.sleep(self.state.token_latency)
+                await self._token(self.state.fault, scope, receive, send)
+            case ["fault", name, "token"]:
+                self.state.counts[f"token {name}"] += 1
+                await self._token("" if self.state.mended else name, scope, receive, send)
+            case _:
+                self.state.counts[path] += 1
+                await self._app(scope, receive, send)
+
+    async def _control(self, scope: Scope, receive: Receive, send: Send) -> None:
+        message = await receive()
+        for name, value in json.loads(message.get("body") or b"{}").items():
+            if name == "counts":
+                self.state.counts.clear()
+            else:
+                setattr(self.state, name, value)
+        reply = {"counts": dict(self.state.counts), "time": self._time()}
+        await _answer(send, 200, {"content-type": "application/json"}, json.dumps(reply).encode())
+
+    async def _resource(self, name: str, scope: Scope, send: Send) -> None:
+        headers = dict(scope["headers"])
+        await asyncio.sleep(self.state.resource_latency)
+        token = headers.get(b"authorization", b"").decode().removeprefix("Bearer ")
+        access = self._plane.access(token, self._time())
+        status = 200 if name == "open" or access is not None else 401
+        self.state.counts[f"{name} {status}"] += 1
+        await _answer(send, status, {"content-type": "text/plain"}, b"x" * 200)
+
+    async def _token(self, fault: str, scope: Scope, receive: Receive, send: Send) -> None:
+        if fault in FAULTS:
+            await _answer(send, *FAULTS[fault])
+        elif fault:
+            await _misbehave(fault, receive, send)
+        else:
+            scope = {**scope, "path": "/oauth2/token", "raw_path": b"/oauth2/token"}
+            await self._app(scope, receive, send)
+
+
+async def _answer(send: Send, status: int, headers: dict[str, str], body: bytes) -> None:
+    await _begin(send, status, {**headers, "content-length": str(len(body))})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _begin(send: Send, status: int, headers: dict[str, str]) -> None:
+    pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": pairs})
+
+
+async def _misbehave(fault: str, receive: Receive, send: Send) -> None:
+    """What does not end by itself, until the client has gone; and the bomb."""
+    json_type = {"content-type": "application/json"}
+    if fault == "bomb":
+        await _answer(send, 200, {**json_type, "content-encoding": "gzip"}, bomb())
+        return
+    gone = asyncio.create_task(_disconnected(receive))
+    try:
+        if fault == "hang":
+            await gone
+            return
+        chunk, pause = {"endless": (b" " * 65536, 0.01), "drip": (b" ", 0.1)}[fault]
+        await _begin(send, 200, json_type)
+        while not gone.done():
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await asyncio.sleep(pause)
+    finally:
+        gone.cancel()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+@cache
+def bomb() -> bytes:
+    """50 MB of a token response, in 50 KB."""
+    padding = b'{"padding": "' + b"x" * 50_000_000 + b'", "access_token": "a"}'
+    return gzip.compress(padding)
+
+
+# The process.
+
+
+async def _serve(settings: dict[str, Any]) -> None:
+    import uvicorn
+
+    plain, encrypted = bind(), bind()
+    for listener in plain + encrypted:
+        # Inherited by what is accepted. Without it the second packet of an answer waits 40 ms.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    base_url, tls_url = (
+        f"{scheme}://localhost:{sockets[0].getsockname()[1]}"
+        for scheme, sockets in (("http", plain), ("https", encrypted))
+    )
+    plane = ControlPlane(
+        Settings(**{"approve": "auto", **settings}, base_url=base_url), os.urandom(32)
+    )
+    common: dict[str, Any] = {
+        "access_log": False,
+        "http": "h11",
+        "lifespan": "off",
+        "log_config": None,
+        "timeout_graceful_shutdown": 1,
+        "timeout_keep_alive": 60,
+        "ws": "none",
+    }
+    app = Bench(plane)
+    server = uvicorn.Server(uvicorn.Config(app, **common))
+    with tempfile.TemporaryDirectory(prefix="flyteauth-bench-") as directory:
+        certificate = _certificate(Path(directory))
+        tls = uvicorn.Server(uvicorn.Config(app, ssl_certfile=certificate, **common))
+        threading.Thread(target=_end_with_parent, args=[server, tls], daemon=True).start()
+        ready = {"base_url": base_url, "tls_url": tls_url, "api_key": plane.api_key}
+        print(json.dumps(ready), flush=True)
+        await asyncio.gather(server.serve(sockets=plain), tls.serve(sockets=encrypted))
+
+
+def _certificate(directory: Path) -> str:
+    """A certificate that nobody trusts, with its key."""
+    import trustme
+
+    file = directory / "server.pem"
+    trustme.CA().issue_cert("localhost", "127.0.0.1").private_key_and_cert_chain_pem.write_to_path(
+        file
+    )
+    return str(file)
+
+
+def _end_with_parent(*servers: Any) -> None:
+    sys.stdin.buffer.read()
+    for server in servers:
+        server.should_exit = True
+
+
+class Server:
+    """A running server."""
+
+    def __init__(self, ready: dict[str, str]) -> None:
+        self.base_url = ready["base_url"]
+        self.tls_url = ready["tls_url"]
+        self.api_key = ready["api_key"]
+        self.ahead = 0.0
+
+    @property
+    def port(self) -> int:
+        return int(self.base_url.rpartition(":")[2])
+
+    def set(self, **values: Any) -> dict[str, int]:
+        """Set *values*; the counts as they were after that."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
+        try:
+            connection.request("POST", "/_bench", json.dumps(values).encode())
+            counts: dict[str, int] = json.loads(connection.getresponse().read())["counts"]
+        finally:
+            connection.close()
+        return counts
+
+    def reset(self) -> None:
+        self.set(counts=True)
+
+    def counts(self) -> Counter[str]:
+        return Counter(self.set())
+
+    def advance(self, seconds: float) -> None:
+        """Let *seconds* pass for the server."""
+        self.ahead += seconds
+        self.set(ahead=self.ahead)
+
+    def logins(self, counts: Counter[str] | None = None) -> int:
+        """How often somebody began to log in."""
+        counts = self.counts() if counts is None else counts
+        return counts["/oauth2/device_authorization"] + counts["/oauth2/authorize"]
+
+
+@contextmanager
+def serving(**settings: Any) -> Iterator[Server]:
+    """A server in a process of its own, until the end of the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.server", json.dumps(settings)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdin is not None
+    try:
+        yield Server(json.loads(process.stdout.readline()))
+    finally:
+        process.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(json.loads(sys.argv[1])))
