@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import assert_type
 
+import httpx
+import httpx2
+
 import flyteauth
 import flyteauth as flyte
 import flyteauth.remote as remote
@@ -18,6 +21,7 @@ from flyteauth.events import (
     Refreshed,
     Warned,
 )
+from flyteauth.integrations.httpx import Auth, Auth2, install
 
 
 async def embedded() -> None:
@@ -70,8 +74,41 @@ def any_server() -> flyteauth.Session:
         auth_type="ClientSecret",
         token_store="memory",
         on_event=seen,
+        on_token_change=stored,
         interactive=lambda: False,
     )
+
+
+def stored(token: flyteauth.Token | None) -> None:
+    assert_type(token, flyteauth.Token | None)
+
+
+async def kept(token: flyteauth.Token | None) -> None:
+    """The hook may be async."""
+
+
+def other_types() -> None:
+    session = flyteauth.Session(
+        endpoint="localhost",
+        auth_type="ExternalCommand",
+        command=["sso", "token"],
+        proxy_command=["iap"],
+        command_timeout=10,
+        on_token_change=kept,
+    )
+    assert_type(session.cached_headers(), Mapping[str, str] | None)
+    session.reject_proxy()
+    assert_type(flyteauth.init_passthrough("localhost"), flyteauth.SyncSession)
+    with flyteauth.auth_metadata(("authorization", "Bearer x")), remote.auth_metadata(("a", "b")):
+        list(remote.Project.listall())
+
+
+async def requests(session: flyteauth.Session) -> None:
+    async with httpx.AsyncClient(auth=Auth(session, origins=["https://files.example.com"])) as one:
+        await one.get("https://files.example.com/")
+    with httpx2.Client(auth=Auth2(flyteauth.SyncSession(of=session))) as two:
+        two.get("https://flyte.example.com/")
+    assert_type(install(httpx.Client(), session), httpx.Client)
 
 
 def seen(event: AuthEvent) -> None:

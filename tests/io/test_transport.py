@@ -601,6 +601,7 @@ def test_no_proxy_holds_for_a_configured_proxy_too(monkeypatch: pytest.MonkeyPat
     assert proxy_for("http://a:1", "https", "example.com", 443) == "http://a:1"
 
 
+@pytest.mark.req("BRR-13")
 async def test_https_goes_through_the_proxy_in_a_tunnel(
     authority: trustme.CA, ca_file: Path
 ) -> None:
