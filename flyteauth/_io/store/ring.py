@@ -152,7 +152,7 @@ def choose(*, named: bool) -> Ring:
     if backend is None and named:
         backend = next(_viable(_SILENT), None)
     if backend is None:
-        raise _missing("there is no keyring here that can be used without asking on stdin")
+        raise _missing("there is no keyring here that can be used")
     if type(backend).__module__ in {"keyring.backends.fail", "keyring.backends.null"}:
         raise _missing("the keyring is switched off by PYTHON_KEYRING_BACKEND or keyringrc.cfg")
     return Ring(backend)
