@@ -6,7 +6,8 @@ import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+from weakref import WeakSet
 
 from .tasks import Abandoned, Work, start
 
@@ -18,8 +19,7 @@ class Flights:
 
     def __init__(self) -> None:
         self._forget()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._forget)
+        _LIVE.add(self)
 
     def _forget(self) -> None:
         self._mutex = threading.Lock()
@@ -71,3 +71,16 @@ class Flights:
         for over in [other for other, work in self._works.items() if work.done]:
             del self._works[over]
         return self._works.get(key)
+
+
+_LIVE: Final = WeakSet[Flights]()
+
+
+def _forget_all() -> None:
+    """In a forked child: what is in progress is the parent's."""
+    for flights in list(_LIVE):
+        flights._forget()  # noqa: SLF001
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
