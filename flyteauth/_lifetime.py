@@ -314,14 +314,14 @@ class Lifetime:
                 target = await self.discovered(PATIENCE)
             except FlowError as error:
                 # Whoever is logged in may go on: a stored login knows where it came from.
-                if (record := await setup.vault.load()) is not None:
+                if (record := await setup.vault.load(first=True)) is not None:
                     return self.hold(record)
                 if error.reason != "timeout":
                     raise
                 target = await self.discovered(DISCOVERY_DEADLINE)
             if target.server is None:
                 return self._be_anonymous()
-        record = await setup.vault.load()
+        record = await setup.vault.load(first=True)
         return NOTHING if record is None else self.hold(record)
 
     async def set_up(self) -> Setup:

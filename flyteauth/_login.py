@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -35,8 +36,8 @@ async def ask_person(life: Lifetime) -> Held:
     """A login, if a person is there and may be asked; else an error that says what to do."""
     setup = await life.set_up()
     if life.may_ask is not None and await anyio.to_thread.run_sync(life.may_ask):
-        await _refuse_if_muted(setup)
-        return await log_in(life)
+        await _refuse_if_muted(setup, answered_only=True)  # of any other, wait for what comes
+        return await log_in(life, unasked=True)
     if life.over or (life.held is not None and life.held.record is not None):
         raise setup.reauth_required()
     raise InteractionRequired(
@@ -46,14 +47,17 @@ async def ask_person(life: Lifetime) -> Held:
     )
 
 
-async def log_in(life: Lifetime, *, must_keep: bool = False) -> Held:
-    """One login at a time for one identity, on this machine; who waited for it shares it."""
+async def log_in(life: Lifetime, *, must_keep: bool = False, unasked: bool = False) -> Held:
+    """One login at a time for one identity, on this machine; who waited for it shares it.
+
+    *unasked*: nobody has asked for a login by that name, it is only needed.
+    """
     slot = (await life.set_up()).vault.slot
-    outcome = await life.flights.share(("login", slot), partial(_log_in, life, must_keep))
+    outcome = await life.flights.share(("login", slot), partial(_log_in, life, must_keep, unasked))
     return await life.adopt(outcome)
 
 
-async def _log_in(life: Lifetime, must_keep: bool) -> Record | None:
+async def _log_in(life: Lifetime, must_keep: bool, unasked: bool) -> Record | None:
     setup = await life.set_up()
     match setup.settings.auth_type:
         case "NoAuth":
@@ -71,7 +75,7 @@ async def _log_in(life: Lifetime, must_keep: bool) -> Record | None:
         return None
     if setup.settings.is_service:
         return await _renewed(life, setup, must_keep)
-    return await _in_turn(life, setup, target, must_keep)
+    return await _in_turn(life, setup, partial(_ask, life, setup, target, must_keep), unasked)
 
 
 async def _renewed(life: Lifetime, setup: Setup, must_keep: bool) -> Record:
@@ -81,7 +85,9 @@ async def _renewed(life: Lifetime, setup: Setup, must_keep: bool) -> Record:
     return await _logged_in(setup, record, must_keep)
 
 
-async def _in_turn(life: Lifetime, setup: Setup, target: Target, must_keep: bool) -> Record:
+async def _in_turn(
+    life: Lifetime, setup: Setup, prompt: Callable[[], Awaitable[Record]], unasked: bool
+) -> Record:
     """Ask the person, or take what another program that asks just now comes to."""
     from ._upkeep import successor
 
@@ -103,13 +109,16 @@ async def _in_turn(life: Lifetime, setup: Setup, target: Target, must_keep: bool
         if waited:
             there = await successor(setup, before, life.rejected)
             if there is not None:
-                return await _logged_in(setup, there, must_keep)
-            await _refuse_if_muted(setup)
+                return await _logged_in(setup, there, must_keep=False)
+        if waited or unasked:
+            await _refuse_if_muted(setup, answered_only=not unasked)
+        if unasked:
+            await machine.mute(key, ended=False)  # in case that we are ended over it
         try:
-            record = await _ask(life, setup, target, must_keep)
+            record = await prompt()
         except (Expired, OAuth2Error) as error:
             if isinstance(error, Expired) or error.error == "access_denied":
-                await machine.mute(key)
+                await machine.mute(key, ended=True)
             raise
         await machine.unmute(key)
         return record
@@ -135,6 +144,8 @@ async def _ask(life: Lifetime, setup: Setup, target: Target, must_keep: bool) ->
     client = target.client(settings, await setup.secret())
     scopes = target.scopes(settings)
     await setup.vault.probe(must_keep=must_keep)
+    if must_keep:
+        await setup.vault.require_room()
     grants = Grants(setup, partial(life.keep_token, setup.vault.epoch), life.track)
     if settings.auth_type == "DeviceFlow":
         record = await grants.on_device(client, scopes)
@@ -158,8 +169,8 @@ async def _logged_in(setup: Setup, record: Record, must_keep: bool) -> Record:
     return record
 
 
-async def _refuse_if_muted(setup: Setup) -> None:
-    muted = await setup.machine.muted(setup.vault.key)
+async def _refuse_if_muted(setup: Setup, *, answered_only: bool = False) -> None:
+    muted = await setup.machine.muted(setup.vault.key, answered_only=answered_only)
     if muted is not None:
         ago, left = muted
         raise InteractionRequired(

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MUTE: Final = 300.0  # seconds without a prompt after one that nobody answered
+MUTE: Final = 300.0  # seconds without a prompt after one that nobody answered, or somebody denied
+MUTE_BROKEN_OFF: Final = 60.0  # the same after one whose program was ended over it
 TARGET_AGE_MAX: Final = 24 * 3600.0  # seconds that discovery is good for
 
 
@@ -70,18 +71,23 @@ class Machine:
                 raise
             return await function()
 
-    async def muted(self, key: str) -> tuple[float, float] | None:
-        """Seconds since a prompt for *key* went unanswered, and until the next may be shown; None
-        if that is long ago.
+    async def muted(self, key: str, *, answered_only: bool = False) -> tuple[float, float] | None:
+        """Seconds since a prompt for *key* that led to nothing, and until the next may be shown;
+        None if there was none lately. *answered_only*: not one that was only broken off.
         """
         note = None if self._notes is None else await self._notes.read(_name("ignored", key))
         age = None if note is None else self._age(note.get("at"))
-        return None if age is None or age >= MUTE else (age, MUTE - age)
+        if note is None or age is None:
+            return None
+        ended = note.get("ended") is True
+        mute = MUTE if ended else MUTE_BROKEN_OFF
+        return None if age >= mute or (answered_only and not ended) else (age, mute - age)
 
-    async def mute(self, key: str) -> None:
-        """Nobody answered a prompt for *key*."""
+    async def mute(self, key: str, *, ended: bool) -> None:
+        """A prompt for *key* begins, or has *ended* without a login."""
         if self._notes is not None:
-            await self._notes.write(_name("ignored", key), {"at": self._clock.time()})
+            note = {"at": self._clock.time(), "ended": ended}
+            await self._notes.write(_name("ignored", key), note)
 
     async def unmute(self, key: str) -> None:
         """Somebody has logged in."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Final, TypeVar
 
 from ._io.store import Store
-from ._io.store.fallback import Fallback
+from ._io.store.fallback import Elsewhere, Fallback
 from ._io.store.file import FileStore
 from ._io.store.keyring import KeyringStore
 from ._io.store.memory import MemoryStore
@@ -109,8 +109,17 @@ class Vault:
             self._store = MemoryStore()
             await self._notify(Warned(f"{error}; this login lasts only as long as the program"))
 
-    async def load(self) -> Record | None:
-        """The record. One that cannot be read counts as none, and stays where it is.
+    async def require_room(self) -> None:
+        """Raise StoreError if a record could be saved, but not this one."""
+        try:
+            await self._store.load(self.key)
+        except StoreError as error:
+            if error.reason == "denied" and not isinstance(error, Elsewhere):
+                raise
+
+    async def load(self, *, first: bool = False) -> Record | None:
+        """The record. One that cannot be read counts as none, and stays where it is; except at the
+        *first* look, where there is a login out of reach, or a store that was named keeps us out.
 
         ``erased`` says whether there was one, and somebody has removed it: a logout elsewhere.
         """
@@ -120,11 +129,19 @@ class Vault:
         except StoreError as error:
             if self._pinned and not self._for_service and error.reason != "corrupt":
                 raise
+            if first and error.reason != "corrupt" and self._is_final(error):
+                raise
             await self._warn_once(error)
             return None
         self.erased = self._kept and record is None
         self._kept = self._kept or record is not None
         return record
+
+    def _is_final(self, error: StoreError) -> bool:
+        """Whether to go on as if nothing were stored would be wrong: there is a login, or a service
+        has a wrong password to the store that it should share.
+        """
+        return isinstance(error, Elsewhere) or (self._pinned and error.reason == "denied")
 
     async def peek(self) -> Record | None:
         """The same, without a word about what cannot be read."""

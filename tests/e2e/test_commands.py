@@ -546,3 +546,19 @@ def test_closed_streams_do_not_disturb_a_login(home: Home, calm: Running) -> Non
 def test_an_error_goes_to_standard_error_or_nowhere(home: Home) -> None:
     ended = closed(home, "2>&-", "token")
     assert (ended.status, ended.out, ended.err) == (1, "", "")
+
+
+@pytest.mark.req("SEC-05")
+def test_a_login_that_could_not_replace_what_is_there_fails_before_anybody_is_asked(
+    home: Home, serve: Serve
+) -> None:
+    plane = serve()
+    assert home.run("login", "--endpoint", plane.base_url, BROWSER=BROWSER).status == 0
+    (path,) = (path for path in home.path.rglob("logins/*"))
+    path.unlink()
+    path.mkdir()
+    opened = home.path / "opened"
+    ended = home.run("login", "--endpoint", plane.base_url, BROWSER=f"touch {opened}")
+    assert ended.status == 1
+    assert "is not a file" in ended.err or "is a directory" in ended.err
+    assert not opened.exists()

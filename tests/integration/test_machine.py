@@ -11,11 +11,13 @@ import pytest
 
 from flyteauth._io.flights import Flights
 from flyteauth._io.store import Store
+from flyteauth._io.store.fallback import Elsewhere
 from flyteauth._io.store.file import FileStore
 from flyteauth._io.store.memory import MemoryStore
 from flyteauth._lifetime import RETRY_AFTER
-from flyteauth._machine import MUTE, TARGET_AGE_MAX
+from flyteauth._machine import MUTE, MUTE_BROKEN_OFF, TARGET_AGE_MAX
 from flyteauth._sansio.flow import RequestFailed
+from flyteauth._sansio.record import Record
 from flyteauth._sansio.renewal import BREAKER
 from flyteauth.devserver.model import ControlPlane
 from flyteauth.errors import (
@@ -23,10 +25,11 @@ from flyteauth.errors import (
     InteractionRequired,
     OAuth2Error,
     ReauthRequired,
+    StoreError,
     Unreachable,
 )
 from flyteauth.events import AuthEvent, CodeNeeded, LoggedIn, Warned
-from flyteauth.session import Session
+from flyteauth.session import Session, Token
 from tests.concurrency import all_at_once
 
 from .plane import Person, Plane
@@ -127,7 +130,7 @@ async def test_any_number_of_programs_wait_for_one_prompt(machine: Machine) -> N
         await program.aclose()
 
 
-async def test_a_program_that_is_ended_over_its_prompt_leaves_it_to_the_next(
+async def test_a_program_that_is_ended_over_its_prompt_mutes_the_next_for_a_minute(
     machine: Machine,
 ) -> None:
     first, second = machine.program(), machine.program()
@@ -138,9 +141,37 @@ async def test_a_program_that_is_ended_over_its_prompt_leaves_it_to_the_next(
         machine.plane.before = None
         group.cancel_scope.cancel()
     machine.people[1].react = machine.plane.plane.approve
-    async with second:
-        assert await second.token()
+    with pytest.raises(InteractionRequired, match=r"flyteauth login$"):
+        await second.token()
+    assert machine.prompts == 1
+    machine.plane.clock.now += MUTE_BROKEN_OFF
+    assert await second.token()
     assert machine.prompts == 2
+    await second.aclose()
+
+
+async def test_a_login_asked_for_by_name_goes_on_where_another_was_broken_off(
+    machine: Machine,
+) -> None:
+    first, second = machine.program(), machine.program()
+    machine.plane.before = Gate("urn:ietf:params:oauth:grant-type:device_code")
+    machine.people[1].react = machine.plane.plane.approve
+    results: list[Any] = []
+
+    async def log_in() -> None:
+        results.append(await outcome(second.login))
+
+    async with anyio.create_task_group() as waiting, anyio.create_task_group() as asking:
+        asking.start_soon(outcome, first.token)
+        await machine.people[0].prompted.wait()
+        waiting.start_soon(log_in)
+        await until(lambda: machine.people[1].saw(Warned))
+        machine.plane.before = None
+        asking.cancel_scope.cancel()
+    assert isinstance(results[0], Token)
+    assert machine.prompts == 2
+    for program in (first, second):
+        await program.aclose()
 
 
 @pytest.mark.req("REF-12")
@@ -462,6 +493,43 @@ async def test_a_damaged_note_is_no_note(machine: Machine, note: str) -> None:
         path.write_text(note)
     async with machine.program(interactive=False) as another:
         assert await another.token()
+
+
+class Locked(FileStore):
+    """A store that has a login, and does not show it."""
+
+    reason = ""
+
+    async def load(self, key: str) -> Record | None:
+        if self.reason == "elsewhere":
+            raise Elsewhere("your login cannot be read; unlock the keyring", reason="locked")
+        if self.reason:
+            raise StoreError("wrong password; check the URL", reason=self.reason)
+        return await super().load(key)
+
+
+@pytest.mark.req("SEC-09")
+async def test_a_login_that_cannot_be_read_now_is_neither_none_nor_a_reason_to_ask(
+    machine: Machine, home: Path
+) -> None:
+    store = Locked(home / "logins")
+    machine.people.clear()
+    store.reason = "elsewhere"
+    async with machine.program(store=store) as program:
+        with pytest.raises(StoreError, match="unlock the keyring"):
+            await program.headers()
+    assert machine.prompts == 0
+
+
+@pytest.mark.parametrize(("reason", "alone"), [("denied", False), ("unreachable", True)])
+async def test_a_service_goes_on_without_its_store_but_not_with_a_wrong_password(
+    machine: Machine, home: Path, reason: str, alone: bool
+) -> None:
+    store = Locked(home / "logins")
+    store.reason = reason
+    async with machine.program(auth_type="ClientSecret", store=store) as program:
+        found = await outcome(program.token)
+    assert isinstance(found, Token if alone else StoreError)
 
 
 async def test_who_logged_in_is_told_once(machine: Machine) -> None:

@@ -508,6 +508,24 @@ async def test_a_server_that_ends_and_comes_back(tmp_path: Path) -> None:
         assert await store.load("a") is None
 
 
+async def test_a_server_that_took_long_to_fail_is_left_alone_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_module, "SLOW", 0.01)
+    with valkey(tmp_path) as server:
+        store = patient(server.url, deadline=0.1)
+        await until_it_answers(store)
+        server.send(signal.SIGSTOP)
+        try:
+            await refuses("timeout", store.load("a"))
+        finally:
+            server.send(signal.SIGCONT)
+        for call in (store.load("a"), store.exclusively("a", never, deadline=LIMIT)):
+            await refuses("timeout", call)
+        monkeypatch.setattr(store, "_left_alone_until", 0.0)
+        await until_it_answers(store)
+
+
 async def test_a_server_that_stands_still_is_a_timeout(tmp_path: Path) -> None:
     with valkey(tmp_path) as server:
         store = patient(server.url, deadline=0.1)

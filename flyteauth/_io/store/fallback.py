@@ -24,6 +24,10 @@ NOWHERE: Final = "nowhere"  # the mark that hides what is left in a keyring out 
 _announced: Final = set[Hashable]()  # the files that this process has said it falls back to
 
 
+class Elsewhere(StoreError):
+    """There is a login, and it cannot be read now."""
+
+
 class Fallback:
     """Records in *first*, and in *second* once *first* has failed a probe or a save.
 
@@ -102,7 +106,7 @@ class Fallback:
         try:
             return await self._first.load(key)
         except StoreError as error:
-            raise StoreError(f"your login cannot be read: {error}", reason=error.reason) from None
+            raise Elsewhere(f"your login cannot be read: {error}", reason=error.reason) from None
 
     async def save(self, key: str, record: Record) -> None:
         if self._chosen is None:

@@ -47,6 +47,8 @@ PREFIX: Final = "flyteauth"
 SIZE_MAX: Final = 4 * 1024 * 1024
 PREPARE_DEADLINE: Final = 30.0  # importing coredis, reading the trust store
 RELEASE_DEADLINE: Final = 1.0
+SLOW: Final = 1.0  # seconds that a failure may take before it is remembered
+LEAVE_ALONE: Final = 10.0  # and for how many
 PAUSE_MIN: Final = 0.005  # between two attempts to get the lease
 PAUSE_MAX: Final = 0.25
 # A token that cannot be refreshed is of no use after its end, except to say that it has ended.
@@ -93,6 +95,8 @@ class RedisStore:
         self._lease = lease
         self._deadline = deadline
         self._prepared = False
+        self._failure: StoreError | None = None
+        self._left_alone_until = 0.0
         self._context: ssl.SSLContext | None = None
 
     def __repr__(self) -> str:
@@ -272,7 +276,24 @@ class RedisStore:
         talk: Callable[[Ask, anyio.CancelScope], Awaitable[T]],
         deadline: float | None = None,
     ) -> T:
-        """What *talk* gets from the server. It may move the deadline of the scope."""
+        """What *talk* gets from the server. It may move the deadline of the scope.
+
+        A server that took long to fail is left alone for a while: the calls of one renewal would
+        wait for it one after the other.
+        """
+        if time.monotonic() < self._left_alone_until and self._failure is not None:
+            raise StoreError(str(self._failure), reason=self._failure.reason)
+        begun = time.monotonic()
+        try:
+            return await self._talk_now(talk, deadline)
+        except StoreError as error:
+            if error.reason in {"timeout", "unreachable"} and time.monotonic() - begun > SLOW:
+                self._failure, self._left_alone_until = error, time.monotonic() + LEAVE_ALONE
+            raise
+
+    async def _talk_now(
+        self, talk: Callable[[Ask, anyio.CancelScope], Awaitable[T]], deadline: float | None
+    ) -> T:
         await self._prepare()
         from .redis_line import converse
 
