@@ -8,12 +8,13 @@ All of it is a convenience. Where it cannot be kept, each program is on its own.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ._io.clock import Clock
+from ._io.names import constant_length
 from ._sansio.flow import dump, load
 from .errors import StoreError, Unreachable
 
@@ -55,19 +56,13 @@ class Machine:
         """
         if self._locks is None:
             return await function()
-        called = False
+        from ._io.lock import Once
 
-        async def in_turn() -> T:
-            nonlocal called
-            called = True
-            return await function()
-
+        once, name = Once(function), constant_length(_name("prompt", key))
         try:
-            return await self._locks.exclusively(
-                _file_name(key), in_turn, deadline=deadline, waiting=waiting
-            )
+            return await self._locks.exclusively(name, once, deadline=deadline, waiting=waiting)
         except StoreError as error:
-            if called or error.reason == "busy":
+            if once.called or error.reason == "busy":
                 raise
             return await function()
 
@@ -75,9 +70,9 @@ class Machine:
         """Seconds since a prompt for *key* that led to nothing, and until the next may be shown;
         None if there was none lately. *answered_only*: not one that was only broken off.
         """
-        note = None if self._notes is None else await self._notes.read(_name("ignored", key))
-        age = None if note is None else self._age(note.get("at"))
-        if note is None or age is None:
+        note = await self._note("ignored", key)
+        age = self._age(note)
+        if age is None:
             return None
         ended = note.get("ended") is True
         mute = MUTE if ended else MUTE_BROKEN_OFF
@@ -85,9 +80,7 @@ class Machine:
 
     async def mute(self, key: str, *, ended: bool) -> None:
         """A prompt for *key* begins, or has *ended* without a login."""
-        if self._notes is not None:
-            note = {"at": self._clock.time(), "ended": ended}
-            await self._notes.write(_name("ignored", key), note)
+        await self._leave("ignored", key, ended=ended)
 
     async def unmute(self, key: str) -> None:
         """Somebody has logged in."""
@@ -98,19 +91,12 @@ class Machine:
 
     async def tell_failure(self, key: str, error: Unreachable) -> None:
         """A refresh for *key* had to be given up for now."""
-        if self._notes is not None:
-            note = {
-                "at": self._clock.time(),
-                "message": str(error),
-                "reason": error.reason,
-                "retry_after": error.retry_after,
-            }
-            await self._notes.write(_name("failure", key), note)
+        said = {"message": str(error), "reason": error.reason, "retry_after": error.retry_after}
+        await self._leave("failure", key, **said)
 
     async def failure_since(self, key: str, begun: float) -> Unreachable | None:
         """What came of a refresh for *key* that somebody gave up after *begun*."""
-        note = None if self._notes is None else await self._notes.read(_name("failure", key))
-        match note:
+        match await self._note("failure", key):
             case {
                 "at": int() | float() as at,
                 "message": str(message),
@@ -126,24 +112,32 @@ class Machine:
         """What discovery said for *key*, if it is not too long ago."""
         from ._target import Target
 
-        note = None if self._notes is None else await self._notes.read(_name("target", key))
-        age = None if note is None else self._age(note.get("at"))
-        if note is None or age is None:
+        note = await self._note("target", key)
+        age = self._age(note)
+        if age is None or age >= TARGET_AGE_MAX:
             return None
-        try:
-            target = load((Target,), note.get("target"))
-        except StoreError:
-            return None
-        return target if age < TARGET_AGE_MAX else None
+        with suppress(StoreError):
+            return load((Target,), note.get("target"))
+        return None
 
     async def keep_target(self, key: str, target: Target) -> None:
         """Nothing is kept where nobody need log in, so that a change shows at once."""
-        if self._notes is not None and target.server is not None:
-            note = {"at": self._clock.time(), "target": dump(target)}
-            await self._notes.write(_name("target", key), note)
+        if target.server is not None:
+            await self._leave("target", key, target=dump(target))
 
-    def _age(self, at: object) -> float | None:
-        """Seconds since *at*; a time in the future was written by a clock that ran ahead."""
+    # Notes; where there is no place for them there are none.
+
+    async def _note(self, subject: str, key: str) -> Mapping[str, Any]:
+        note = None if self._notes is None else await self._notes.read(_name(subject, key))
+        return note or {}
+
+    async def _leave(self, subject: str, key: str, **note: object) -> None:
+        if self._notes is not None:
+            await self._notes.write(_name(subject, key), {"at": self._clock.time(), **note})
+
+    def _age(self, note: Mapping[str, Any]) -> float | None:
+        """Seconds since *note* was left; one of the future is of a clock that ran ahead."""
+        at = note.get("at")
         if not isinstance(at, int | float) or isinstance(at, bool):
             return None
         age = self._clock.time() - at
@@ -152,7 +146,3 @@ class Machine:
 
 def _name(subject: str, key: str) -> str:
     return f"{subject} {key}"
-
-
-def _file_name(key: str) -> str:
-    return hashlib.sha256(_name("prompt", key).encode("utf-8", "surrogatepass")).hexdigest()

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
 from typing import Final, TypeVar
 
+from ._io.lock import Once
 from ._io.store import Store
 from ._io.store.fallback import Elsewhere, Fallback
 from ._io.store.file import FileStore
@@ -78,17 +79,11 @@ class Vault:
         Where there is no way to take turns, it goes without; except for a login that several hosts
         share, which two refreshes at once could end.
         """
-        called = False
-
-        async def once() -> T:
-            nonlocal called
-            called = True
-            return await function()
-
+        once = Once(function)
         try:
             return await self._store.exclusively(self.key, once, deadline=deadline)
         except StoreError as error:
-            if called:
+            if once.called:
                 raise
             if error.reason == "busy":
                 raise Unreachable(str(error), reason="busy") from None
@@ -157,7 +152,12 @@ class Vault:
             return None
         _EPOCHS[self.slot] += 1
         opened = self.epoch
-        await self._keeping(self._store.save(self.key, record))
+        try:
+            await self._store.save(self.key, record)
+        except StoreError as error:
+            await self._not_kept(error)
+        else:
+            self._kept, self.failure = True, None
         return opened
 
     async def renew(self, old: Record | None, new: Record, epoch: int) -> Record | None:
@@ -195,14 +195,6 @@ class Vault:
 
     async def aclose(self) -> None:
         await self._store.aclose()
-
-    async def _keeping(self, saving: Awaitable[None]) -> None:
-        try:
-            await saving
-        except StoreError as error:
-            await self._not_kept(error)
-        else:
-            self._kept, self.failure = True, None
 
     async def _not_kept(self, error: StoreError) -> None:
         """A token that cannot be kept is still good for this process (REF-15)."""

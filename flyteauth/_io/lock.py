@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 from .._sansio.errors import StoreError
 from .folder import Folder, explaining, no_answer
@@ -36,6 +36,18 @@ PAUSES: Final = (0.005, 0.05)  # between tries, the first and the longest
 BRIEF_PAUSES: Final = (0.0002, 0.002)  # where nobody holds the lock for longer than a write
 
 _NAME: Final = re.compile(r"[\w.-]+", re.ASCII)
+
+
+class Once(Generic[T]):
+    """*function*, and whether it was called: before that, an error is of the lock, not its own."""
+
+    def __init__(self, function: Callable[[], Awaitable[T]]) -> None:
+        self._function = function
+        self.called = False
+
+    async def __call__(self) -> T:
+        self.called = True
+        return await self._function()
 
 
 class Locks:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
@@ -11,6 +10,7 @@ from typing import Any, Final
 
 from .._sansio.errors import StoreError
 from .folder import Folder
+from .names import constant_length
 from .threads import Breaker
 
 DEADLINE: Final = 2.0
@@ -49,7 +49,7 @@ class Notes:
 
     def _read(self, name: str) -> Mapping[str, Any] | None:
         with Folder.opened(self._directory) as folder:
-            data = folder.read(_file_name(name), SIZE_MAX)
+            data = folder.read(constant_length(name), SIZE_MAX)
         if len(data) > SIZE_MAX:
             return None
         try:
@@ -62,13 +62,8 @@ class Notes:
         if len(data) <= SIZE_MAX:
             with Folder.made(self._directory) as folder:
                 folder.sweep()
-                folder.write(_file_name(name), data)
+                folder.write(constant_length(name), data)
 
     def _remove(self, name: str) -> None:
         with Folder.opened(self._directory) as folder:
-            folder.remove(_file_name(name))
-
-
-def _file_name(name: str) -> str:
-    """A name of constant length that no file system objects to."""
-    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+            folder.remove(constant_length(name))

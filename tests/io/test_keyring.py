@@ -23,6 +23,7 @@ from keyring.errors import (
 
 from flyteauth._io.lock import Locks
 from flyteauth._io.store import Store, keyring as keyring_module, ring as ring_module
+from flyteauth._io.store.envelope import SIZE_MAX
 from flyteauth._io.store.file import FileStore
 from flyteauth._io.store.items import Found, Items
 from flyteauth._io.store.keyring import KeyringStore
@@ -110,7 +111,7 @@ async def test_an_item_that_is_cut_is_found_out_and_split(ring: MemoryRing) -> N
 async def test_what_no_keyring_can_hold_is_refused(ring: MemoryRing) -> None:
     store = KeyringStore(backend=ring)
     await store.save("a", record("old"))
-    await refuses("full", store.save, "a", record("x" * keyring_module.SIZE_MAX))
+    await refuses("full", store.save, "a", record("x" * SIZE_MAX))
     assert await store.load("a") == record("old")
 
 

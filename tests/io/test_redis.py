@@ -24,6 +24,7 @@ import trustme
 from hypothesis import given, strategies as st
 
 from flyteauth._io.store import redis as redis_module
+from flyteauth._io.store.envelope import SIZE_MAX, seal
 from flyteauth._io.store.redis import RedisStore, check_url
 from flyteauth._sansio.errors import ConfigError, StoreError
 from flyteauth._sansio.record import Record, is_same
@@ -291,7 +292,7 @@ async def test_a_value_of_any_size_is_not_read(store: RedisStore, server: Valkey
 
 async def test_a_login_beyond_the_limit_is_not_written(store: RedisStore) -> None:
     await store.save("a", record("old"))
-    huge = record("x" * redis_module.SIZE_MAX)
+    huge = record("x" * SIZE_MAX)
     await refuses("full", store.save("a", huge))
     await refuses("full", store.swap("a", record("old"), huge))
     assert await store.load("a") == record("old")
@@ -343,7 +344,7 @@ async def test_a_swap_sees_what_came_between_reading_and_writing(
     def meanwhile(one: Record | None, two: Record | None) -> bool:
         same = is_same(one, two)
         if changes:
-            text = store._dump("a", changes.pop())
+            text = seal("a", changes.pop(), store.place)
             server.ask("SET", redis_module._name("a", "record"), text)
         return same
 
@@ -781,12 +782,13 @@ def left(server: Valkey) -> int:
 async def test_one_at_a_time_and_only_for_one_key(store: RedisStore, server: Valkey) -> None:
     inside: list[str] = []
     most: list[int] = []
+    entered: set[str] = set()
 
     async def enter(key: str) -> None:
         inside.append(key)
         most.append(inside.count(key))
-        if key == "b":
-            await until(lambda: "a" in inside)  # both at once
+        entered.add(key)
+        await until(lambda: entered == {"a", "b"})  # the first of each meet
         await anyio.sleep(0.001)
         inside.remove(key)
 

@@ -22,7 +22,9 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from flyteauth._io.folder import home
 from flyteauth._io.lock import Locks
+from flyteauth._io.names import constant_length
 from flyteauth._io.store import Store, file as file_module
+from flyteauth._io.store.envelope import SIZE_MAX
 from flyteauth._io.store.file import FileStore
 from flyteauth._io.store.memory import MemoryStore
 from flyteauth._sansio.errors import StoreError
@@ -516,7 +518,7 @@ def test_the_file_knows_its_key_and_its_name_comes_from_the_key_alone(
     files.save_sync("key", record("two"))
     assert the_file(directory).name == name
     assert json.loads(the_file(directory).read_bytes())["key"] == "key"
-    (directory / name).rename(directory / file_module._name("other"))
+    (directory / name).rename(directory / constant_length("other"))
     refuses("corrupt", files.load_sync, "other")
 
 
@@ -534,7 +536,7 @@ def test_the_file_knows_its_key_and_its_name_comes_from_the_key_alone(
         b'{"key": "a", "record": {"version": 1}}',
         b'{"key": "a", "record": {"version": 99, "token": "canary-4711-secret"}}',
         b"[" * 100_000,
-        b" " * (file_module.SIZE_MAX + 1),
+        b" " * (SIZE_MAX + 1),
     ],
 )
 def test_a_damaged_file_is_corrupt_and_stays(
@@ -583,7 +585,7 @@ def test_a_full_disk_leaves_the_old_record(
 
 def test_a_login_beyond_the_limit_is_not_written(files: FileStore) -> None:
     files.save_sync("a", record("old"))
-    refuses("full", files.save_sync, "a", record("x" * file_module.SIZE_MAX))
+    refuses("full", files.save_sync, "a", record("x" * SIZE_MAX))
     assert files.load_sync("a") == record("old")
 
 
@@ -781,7 +783,7 @@ async def test_a_swap_leaves_what_it_cannot_read(files: FileStore, directory: Pa
     assert not await files.swap("a", record(), record("new"))
     assert the_file(directory).read_text() == "{"
     the_file(directory).unlink()
-    (directory / file_module._name("a")).mkdir()
+    (directory / constant_length("a")).mkdir()
     with pytest.raises(StoreError) as caught:
         await files.swap("a", None, record("new"))
     assert caught.value.reason == "denied"
@@ -821,7 +823,7 @@ def test_a_writer_that_finds_no_turn_changes_nothing(
 ) -> None:
     files.save_sync("a", record())
     monkeypatch.setattr(file_module, "WRITE_WAIT", 0.02)
-    with Locks(directory).held(f"{file_module._name('a')}.write", LIMIT):
+    with Locks(directory).held(f"{constant_length('a')}.write", LIMIT):
         refuses("busy", files.save_sync, "a", record("new"))
         refuses("busy", files.swap_sync, "a", record(), record("new"))
         refuses("busy", files.mark_sync, "a", "keyring")
@@ -840,8 +842,8 @@ def test_what_a_killed_writer_of_the_same_login_left_goes_at_once(
     files: FileStore, directory: Path
 ) -> None:
     files.save_sync("a", record())
-    left = directory / f".{file_module._name('a')[:16]}-0123.tmp"
-    other = directory / f".{file_module._name('b')[:16]}-0123.tmp"
+    left = directory / f".{constant_length('a')[:16]}-0123.tmp"
+    other = directory / f".{constant_length('b')[:16]}-0123.tmp"
     for path in (left, other):
         path.write_text(CANARY)
     files.save_sync("a", record())

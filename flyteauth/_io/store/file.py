@@ -8,25 +8,25 @@ lock; writers take turns, so that nobody comes between a comparison and its swap
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, TypeVar, TypeVarTuple
+from typing import Final, TypeVar, TypeVarTuple
 
 from ..._sansio.errors import StoreError
-from ..._sansio.record import Record, is_same, load_record
+from ..._sansio.record import Record, is_same
 from ..folder import Folder, explaining, home, no_answer
 from ..lock import Locks
+from ..names import constant_length
 from ..threads import Breaker
+from .envelope import SIZE_MAX, opened, seal, unseal
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 DEADLINE: Final = 5.0
 WRITE_WAIT: Final = 4.0  # for other writers, of which each is quick
-SIZE_MAX: Final = 4 * 1024 * 1024
 
 
 class FileStore:
@@ -79,7 +79,9 @@ class FileStore:
     async def exclusively(
         self, key: str, function: Callable[[], Awaitable[T]], *, deadline: float
     ) -> T:
-        return await self._locks.exclusively(f"{_name(key)}.turn", function, deadline=deadline)
+        return await self._locks.exclusively(
+            f"{constant_length(key)}.turn", function, deadline=deadline
+        )
 
     async def aclose(self) -> None:
         """Nothing stays open."""
@@ -99,7 +101,7 @@ class FileStore:
 
     def look_sync(self, key: str) -> Record | str | None:
         """See look."""
-        path = self._directory / _name(key)
+        path = self._path(key)
         with explaining(path):
             try:
                 with Folder.opened(self._directory) as folder:
@@ -110,13 +112,13 @@ class FileStore:
 
     def save_sync(self, key: str, record: Record) -> None:
         """See Store.save."""
-        data = self._dump(key, record)
+        data = self._seal(key, record)
         with self._alone(key) as alone:
             self._write(key, data, alone=alone)
 
     def swap_sync(self, key: str, old: Record | None, new: Record) -> bool:
         """See Store.swap. What cannot be read, whatever it is, is not *old*."""
-        data = self._dump(key, new)
+        data = self._seal(key, new)
         with self._alone(key) as alone:
             try:
                 found = self.load_sync(key)
@@ -137,7 +139,7 @@ class FileStore:
 
     def delete_sync(self, key: str) -> None:
         """See Store.delete."""
-        path = self._directory / _name(key)
+        path = self._path(key)
         with explaining(path):
             try:
                 with Folder.opened(self._directory):
@@ -163,12 +165,11 @@ class FileStore:
                 for path in missing:
                     path.rmdir()
 
-    def _dump(self, key: str, record: Record) -> bytes:
-        data = json.dumps({"key": key, "record": json.loads(record.dump())}).encode()
-        if len(data) > SIZE_MAX:
-            path = self._directory / _name(key)
-            raise StoreError(f"the login is too large for {path}", reason="full")
-        return data
+    def _path(self, key: str) -> Path:
+        return self._directory / constant_length(key)
+
+    def _seal(self, key: str, record: Record) -> bytes:
+        return seal(key, record, str(self._path(key))).encode()
 
     @contextmanager
     def _alone(self, key: str) -> Iterator[bool]:
@@ -176,7 +177,7 @@ class FileStore:
         with ExitStack() as stack:
             alone = True
             try:
-                stack.enter_context(self._locks.held(f"{_name(key)}.write", WRITE_WAIT))
+                stack.enter_context(self._locks.held(f"{constant_length(key)}.write", WRITE_WAIT))
             except StoreError as error:
                 if error.reason == "busy":
                     raise
@@ -184,7 +185,7 @@ class FileStore:
             yield alone
 
     def _write(self, key: str, data: bytes, *, alone: bool) -> None:
-        path = self._directory / _name(key)
+        path = self._path(key)
         with explaining(path):
             for last in (False, False, True):
                 try:
@@ -197,22 +198,6 @@ class FileStore:
                         raise
 
 
-def _name(key: str) -> str:
-    """A file name of constant length that no file system objects to; a key holds no secret."""
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
-
-
 def _parse(key: str, data: bytes, path: Path) -> Record | str:
-    try:
-        saved: dict[str, Any] = json.loads(data) if len(data) <= SIZE_MAX else {}
-        known = saved["key"]
-        if isinstance(mark := saved.get("kept_in"), str) and known == key:
-            return mark
-        record = saved["record"]
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
-        known, record = None, None
-    if known != key:
-        raise StoreError(
-            f"{path} does not hold a login that can be read; log in again", reason="corrupt"
-        )
-    return load_record(json.dumps(record))
+    mark = opened(key, data, str(path)).get("kept_in")
+    return mark if isinstance(mark, str) else unseal(key, data, str(path))

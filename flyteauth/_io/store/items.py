@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from contextlib import suppress
@@ -10,6 +9,7 @@ from typing import Final
 
 from attrs import asdict, field, frozen
 
+from ..names import constant_length
 from .ring import ITEM_MAX, Damaged, Ring, reason_of, unreadable
 
 VERSION: Final = 1
@@ -71,7 +71,7 @@ class Items:
 
     def __init__(self, ring: Ring, key: str) -> None:
         self._ring = ring
-        self._name = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+        self._name = constant_length(key)
         self._copy = f"{self._name}/copy"
 
     def read(self) -> Found:

@@ -8,21 +8,21 @@ keyring there is, and that there is none, is remembered for the process.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Hashable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, Final, TypeVar
 
 from attrs import define, field
 
 from ..._sansio.errors import StoreError
-from ..._sansio.record import Record, is_same, load_record
+from ..._sansio.record import Record, is_same
 from ..folder import home
 from ..lock import Locks
 from ..threads import Breaker
+from .envelope import seal, unseal
 from .file import FileStore
 from .items import Found, Items
 from .ring import INSTEAD, Damaged, Ring, choose, explained, unreadable
@@ -32,7 +32,6 @@ T = TypeVar("T")
 DEADLINE: Final = 5.0  # for what nobody sees
 PATIENCE: Final = 30.0  # where a person may have to unlock the keyring, or a login would be lost
 WRITE_WAIT: Final = 25.0  # for another process, whose keyring may be waiting for a person
-SIZE_MAX: Final = 4 * 1024 * 1024
 
 
 class KeyringStore:
@@ -82,7 +81,7 @@ class KeyringStore:
         return await self._ask(lambda ring: _load(ring, key), DEADLINE)
 
     async def save(self, key: str, record: Record) -> None:
-        text = self._dump(key, record)
+        text = seal(key, record, self.place)
 
         def save(ring: Ring) -> None:
             items = Items(ring, key)
@@ -96,7 +95,7 @@ class KeyringStore:
 
     async def swap(self, key: str, old: Record | None, new: Record) -> bool:
         """See Store.swap. What cannot be read, whatever it is, is not *old*."""
-        text = self._dump(key, new)
+        text = seal(key, new, self.place)
 
         def swap(ring: Ring) -> bool:
             items = Items(ring, key)
@@ -184,13 +183,6 @@ class KeyringStore:
                     raise
             return act()
 
-    def _dump(self, key: str, record: Record) -> str:
-        kept = {"key": key, "record": json.loads(record.dump())}
-        text = json.dumps(kept, separators=(",", ":"))
-        if len(text) > SIZE_MAX:
-            raise StoreError(f"the login is too large for {self.place}", reason="full")
-        return text
-
 
 @define
 class _Process:
@@ -220,10 +212,6 @@ def _load(ring: Ring, key: str) -> Record | None:
 def _record(key: str, found: Found) -> Record | None:
     if found.first is None:
         return None
-    try:
-        saved = json.loads(found.text)
-        if saved["key"] == key:
-            return load_record(json.dumps(saved["record"]))
-    except (ValueError, RecursionError, KeyError, TypeError, StoreError):
-        pass
+    with suppress(StoreError):
+        return unseal(key, found.text, "the keyring")
     raise unreadable()

@@ -16,8 +16,6 @@ SELECT for another database than 0.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import secrets
 import time
@@ -30,7 +28,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import anyio
 
 from ..._sansio.errors import ConfigError, Error, StoreError
-from ..._sansio.record import Record, is_same, load_record
+from ..._sansio.record import Record, is_same
+from ..names import constant_length
+from .envelope import seal, unseal
 from .redis_url import check_url, parse_url
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ __all__ = ["RedisStore", "check_url"]
 T = TypeVar("T")
 
 PREFIX: Final = "flyteauth"
-SIZE_MAX: Final = 4 * 1024 * 1024
 PREPARE_DEADLINE: Final = 30.0  # importing coredis, reading the trust store
 RELEASE_DEADLINE: Final = 1.0
 SLOW: Final = 1.0  # seconds that a failure may take before it is remembered
@@ -127,7 +126,7 @@ class RedisStore:
         return self._parse(key, await self._talk(talk))
 
     async def save(self, key: str, record: Record) -> None:
-        text, lifetime = self._dump(key, record), _lifetime(record)
+        text, lifetime = seal(key, record, self.place), _lifetime(record)
         options = () if lifetime is None else ("EX", lifetime)
 
         async def talk(ask: Ask, scope: anyio.CancelScope) -> None:
@@ -139,7 +138,11 @@ class RedisStore:
         """See Store.swap. What is compared on the server is the whole value as it was read, so
         whoever has lost the lease meanwhile cannot replace what the next holder wrote.
         """
-        name, text, lifetime = _name(key, "record"), self._dump(key, new), _lifetime(new) or ""
+        name, text, lifetime = (
+            _name(key, "record"),
+            seal(key, new, self.place),
+            _lifetime(new) or "",
+        )
 
         async def talk(ask: Ask, scope: anyio.CancelScope) -> bool:
             while True:
@@ -244,30 +247,10 @@ class RedisStore:
 
     # Values.
 
-    def _dump(self, key: str, record: Record) -> str:
-        text = json.dumps({"key": key, "record": json.loads(record.dump())})
-        if len(text) > SIZE_MAX:
-            raise StoreError(
-                f"the login is too large for {self.place}; ask for fewer scopes", reason="full"
-            )
-        return text
-
     def _parse(self, key: str, raw: object) -> Record | None:
         if raw is None:
             return None
-        try:
-            saved = json.loads(raw) if isinstance(raw, bytes) else None
-            known, record = saved["key"], saved["record"]  # type: ignore[index]
-        except (ValueError, RecursionError, KeyError, TypeError):
-            known, record = None, None
-        if known != key:
-            raise self._corrupt()
-        return load_record(json.dumps(record))
-
-    def _corrupt(self) -> StoreError:
-        return StoreError(
-            f"{self.place} does not hold a login that can be read; log in again", reason="corrupt"
-        )
+        return unseal(key, raw if isinstance(raw, bytes) else b"", self.place)
 
     # Connections.
 
@@ -414,8 +397,7 @@ def _name(key: str, what: str) -> str:
     """A name of constant length. The braces keep what belongs to one login together in a cluster
     (the part in them decides where a key goes).
     """
-    digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{PREFIX}:{{{digest}}}:{what}"
+    return f"{PREFIX}:{{{constant_length(key)}}}:{what}"
 
 
 def _lifetime(record: Record) -> int | None:
