@@ -1,4 +1,5 @@
-# make demo   log in three ways, on asyncio and on trio, against the embedded control plane
+# make demo   log in three ways, on asyncio and on trio, against the embedded control plane;
+#             BROWSER=1 opens a real browser for the one that needs it
 # make test   run the tests
 # make check  lint, formatting, types
 # make bench  measure what the README promises, for about half an hour; BENCH_ARGS=--quick for less
@@ -10,9 +11,10 @@ READY := .venv/.ready
 .PHONY: demo test check bench conformance clean
 
 demo: $(READY)
-	@$(BIN)/flyteauth demo
+	@$(if $(filter 1,$(BROWSER)),env -u BROWSER )$(BIN)/flyteauth demo$(if $(filter 1,$(BROWSER)), --browser)
 
 test: $(READY)
+	@$(BIN)/python -m tests.services
 	$(BIN)/coverage run -m pytest tests/sansio $(PYTEST_ARGS)
 	$(BIN)/coverage report --fail-under=100
 	$(BIN)/python -m pytest tests --ignore tests/sansio -n auto --dist worksteal $(PYTEST_ARGS)

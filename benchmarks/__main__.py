@@ -37,6 +37,7 @@ NAMES: Final = (
     "headers",
     "load",
     "heartbeat",
+    "commands",
     "fleet",
     "scripts",
 )

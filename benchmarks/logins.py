@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import anyio
-from attrs import evolve
 
+from flyteauth._identity import identity
 from flyteauth._io.clock import SystemClock
 from flyteauth._io.store.file import FileStore
 from flyteauth._sansio.record import Record
-from flyteauth._vault import identity
 from flyteauth.events import AuthEvent, BrowserNeeded, CodeNeeded
 from flyteauth.session import Session
 
@@ -111,8 +110,8 @@ class Kept:
         age = time.time() - 1.0
         assert record.token.expires_at is not None
         lifetime = record.token.expires_at - record.token.obtained_at
-        token = evolve(record.token, expires_at=age, obtained_at=age - lifetime)
-        self.write(evolve(record, token=token, **changes))
+        token = record.token.replace(expires_at=age, obtained_at=age - lifetime)
+        self.write(record.replace(token=token, **changes))
 
 
 async def expired_login(server: Server, **changes: Any) -> Kept:

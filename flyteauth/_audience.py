@@ -9,7 +9,7 @@ from typing import Final
 
 import anyio
 
-from ._io.presenter import Presenter, Terminal
+from ._io.presenter import Presenter, default
 from ._sansio.tokens import Token
 from .events import AuthEvent, OnEvent
 
@@ -33,7 +33,14 @@ class Audience:
     ) -> None:
         self._on_event = on_event
         self._on_token_change = on_token_change
-        self._presenter = presenter or Terminal()
+        self._presenter = presenter
+
+    @property
+    def presenter(self) -> Presenter:
+        """What shows a login to the person; by default, what suits where they are by now."""
+        if self._presenter is None:
+            self._presenter = default()
+        return self._presenter
 
     async def notify(self, event: AuthEvent) -> None:
         if self._on_event is not None:
@@ -41,7 +48,7 @@ class Audience:
                 self._on_event(event)
             except Exception:  # noqa: BLE001  # see above
                 _log.exception("on_event failed; the login goes on")
-        await self._presenter.show(event)
+        await self.presenter.show(event)
 
     async def token_changed(self, token: Token | None) -> None:
         """*token* is what is in hand from now on; it is in the store already."""

@@ -12,14 +12,12 @@ import re
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from attrs import frozen
-
 from ._sansio.errors import ConfigError
-from ._sansio.http import is_loopback
+from ._sansio.urls import is_loopback
+from ._sansio.value import Value
 
 
-@frozen
-class Endpoint:
+class Endpoint(Value):
     """A Flyte control plane. ``warning`` is one line to be shown to a person, or None."""
 
     url: str

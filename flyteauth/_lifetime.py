@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from ._audience import Audience
 from ._io.clock import Clock
@@ -190,11 +190,7 @@ class Lifetime:
                 assert token is not None
                 return held, token.expires_at or at
             case Refresh():
-                try:
-                    return self._while_good(await self.renewed(held))
-                except ReauthRequired:
-                    if not self.may_ask:
-                        raise
+                return self._while_good(await self._renewed_or_asked(held))
             case Authorize():
                 pass
         from ._login import ask_person
@@ -390,6 +386,31 @@ class Lifetime:
 
     # Renewal.
 
+    async def renew(self) -> Held:
+        """What a renewal comes to that begins now, or is in progress, however good the token in
+        hand is; where nothing can be renewed, what ``current`` says.
+        """
+        setup = await self.set_up()
+        if setup.settings.auth_type != "Passthrough":
+            held = await self.opened()
+            token = None if held.record is None else held.record.token
+            silent = held is not ANONYMOUS and setup.settings.is_service
+            if silent or (token is not None and token.refresh_token is not None):
+                return await self._renewed_or_asked(held)
+            if token is not None:
+                raise setup.reauth_required()
+        return (await self.current())[0]
+
+    async def _renewed_or_asked(self, spent: Held) -> Held:
+        try:
+            return await self.renewed(spent)
+        except ReauthRequired:
+            if not self.may_ask:
+                raise
+        from ._login import ask_person
+
+        return await ask_person(self)
+
     async def renewed(self, spent: Held) -> Held:
         """What a renewal comes to: the one in progress, or else one that begins now, because
         *spent* is no good; what has taken its place in the store by then may do.
@@ -503,14 +524,14 @@ class Lifetime:
         from ._upkeep import revoke_all
 
         setup = await self.set_up()
-        record = evolve(record, login=f"{random_bits():016x}", forced_at=self._forced_at())
+        record = record.replace(login=f"{random_bits():016x}", forced_at=self._forced_at())
         with anyio.CancelScope(shield=True):
             opened = await setup.vault.replace(record, epoch)
         if opened is None:
             await revoke_all(setup, record)  # nobody is going to use it
             raise setup.superseded()
         if not setup.settings.is_service and (who := await subject_of(self, record)) is not None:
-            named = evolve(record, subject=who)
+            named = record.replace(subject=who)
             record = await setup.vault.renew(record, named, opened) or named
         if setup.vault.epoch == opened:
             await self.adopt(record)

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 import anyio.to_thread
+from attrs import evolve, frozen
 
+from ._grants import Grants
+from ._race import Prompt
 from ._sansio.device_authorization import LIFETIME_MAX
 from ._sansio.id_token import subject
 from ._sansio.record import Record
+from ._surroundings import Surroundings, choose, look_around
 from .errors import (
     ConfigError,
     Error,
@@ -21,7 +25,7 @@ from .errors import (
     OAuth2Error,
     StoreError,
 )
-from .events import LoggedIn, Warned
+from .events import LoggedIn, Method, MethodChosen, Warned
 
 if TYPE_CHECKING:
     from ._lifetime import Held, Lifetime
@@ -30,6 +34,21 @@ if TYPE_CHECKING:
 
 WHOAMI_DEADLINE: Final = 3.0  # seconds
 TIDY_UP: Final = 60.0  # seconds beyond a prompt's own time until whoever waits gives up
+NEVER: Final = -1  # the epoch of a token that nobody is going to use
+
+
+@frozen
+class Wish:
+    """What is asked of a login. ``switch``: that it may be of somebody else. ``unasked``: nobody
+    has asked for it by that name, it is only needed. ``insisted``: a person is there, whatever it
+    looks like.
+    """
+
+    must_keep: bool = False
+    switch: bool = False
+    open_browser: bool = True
+    unasked: bool = False
+    insisted: bool = False
 
 
 async def ask_person(life: Lifetime) -> Held:
@@ -37,7 +56,7 @@ async def ask_person(life: Lifetime) -> Held:
     setup = await life.set_up()
     if life.may_ask is not None and await anyio.to_thread.run_sync(life.may_ask):
         await _refuse_if_muted(setup, answered_only=True)  # of any other, wait for what comes
-        return await log_in(life, unasked=True)
+        return await log_in(life, Wish(unasked=True, insisted=True))
     if life.over or (life.held is not None and life.held.record is not None):
         raise setup.reauth_required()
     raise InteractionRequired(
@@ -47,17 +66,14 @@ async def ask_person(life: Lifetime) -> Held:
     )
 
 
-async def log_in(life: Lifetime, *, must_keep: bool = False, unasked: bool = False) -> Held:
-    """One login at a time for one identity, on this machine; who waited for it shares it.
-
-    *unasked*: nobody has asked for a login by that name, it is only needed.
-    """
+async def log_in(life: Lifetime, wish: Wish) -> Held:
+    """One login at a time for one identity, on this machine; who waited for it shares it."""
     slot = (await life.set_up()).vault.slot
-    outcome = await life.flights.share(("login", slot), partial(_log_in, life, must_keep, unasked))
+    outcome = await life.flights.share(("login", slot), partial(_log_in, life, wish))
     return await life.adopt(outcome)
 
 
-async def _log_in(life: Lifetime, must_keep: bool, unasked: bool) -> Record | None:
+async def _log_in(life: Lifetime, wish: Wish) -> Record | None:
     setup = await life.set_up()
     match setup.settings.auth_type:
         case "NoAuth":
@@ -69,24 +85,50 @@ async def _log_in(life: Lifetime, must_keep: bool, unasked: bool) -> Record | No
                 reason="auth_type",
             )
         case "ExternalCommand":
-            return await _renewed(life, setup, must_keep)
+            return await _renewed(life, setup, wish.must_keep)
     target = await life.discovered(fresh=True)
     if target.server is None:
         return None
     if setup.settings.is_service:
-        return await _renewed(life, setup, must_keep)
-    return await _in_turn(life, setup, partial(_ask, life, setup, target, must_keep), unasked)
+        return await _renewed(life, setup, wish.must_keep)
+    around = await anyio.to_thread.run_sync(look_around)
+    refuse_in_task(setup, around, wish)
+    has_device = target.server.device_authorization_endpoint is not None
+    method, why = choose(setup.settings, around, has_device=has_device)
+    opens = wish.open_browser and around.can_open(setup.settings)
+    wish = evolve(wish, open_browser=opens)
+
+    chosen = MethodChosen(setup.server, method, why)
+    return await in_turn(
+        life, setup, partial(_ask, life, setup, target, chosen, wish), method, wish
+    )
+
+
+def refuse_in_task(setup: Setup, around: Surroundings, wish: Wish) -> None:
+    """A task that asks somebody to log in waits for nobody, and blocks what waits for it."""
+    if around.in_task and not wish.insisted:
+        raise InteractionRequired(
+            f"this is a task of Flyte's, and nobody is there to log in to {setup.server}; set "
+            "FLYTE_API_KEY, or pass interactive=True if somebody is",
+            reason="task",
+        )
 
 
 async def _renewed(life: Lifetime, setup: Setup, must_keep: bool) -> Record:
+    method, why = choose(setup.settings, Surroundings(), has_device=False)
+    await setup.notify(MethodChosen(setup.server, method, why))
     before = await life.opened()  # or else what is stored would pass for what is asked for
     record = (await life.renewed(before)).record
     assert record is not None
     return await _logged_in(setup, record, must_keep)
 
 
-async def _in_turn(
-    life: Lifetime, setup: Setup, prompt: Callable[[], Awaitable[Record]], unasked: bool
+async def in_turn(
+    life: Lifetime,
+    setup: Setup,
+    prompt: Callable[[], Awaitable[Record]],
+    method: Method,
+    wish: Wish,
 ) -> Record:
     """Ask the person, or take what another program that asks just now comes to."""
     from ._upkeep import successor
@@ -106,13 +148,13 @@ async def _in_turn(
         )
 
     async def ask() -> Record:
-        if waited:
+        if waited and not wish.switch:
             there = await successor(setup, before, life.rejected)
             if there is not None:
                 return await _logged_in(setup, there, must_keep=False)
-        if waited or unasked:
-            await _refuse_if_muted(setup, answered_only=not unasked)
-        if unasked:
+        if waited or wish.unasked:
+            await _refuse_if_muted(setup, answered_only=not wish.unasked)
+        if wish.unasked:
             await machine.mute(key, ended=False)  # in case that we are ended over it
         try:
             record = await prompt()
@@ -123,7 +165,7 @@ async def _in_turn(
         await machine.unmute(key)
         return record
 
-    patience = LIFETIME_MAX if setup.settings.auth_type == "DeviceFlow" else 0.0
+    patience = LIFETIME_MAX if method == "device" else 0.0
     deadline = max(patience, setup.settings.login_timeout) + TIDY_UP
     try:
         return await machine.prompt(key, ask, waiting=waiting, deadline=deadline)
@@ -137,20 +179,49 @@ async def _in_turn(
         ) from None
 
 
-async def _ask(life: Lifetime, setup: Setup, target: Target, must_keep: bool) -> Record:
-    from ._grants import Grants
+async def _ask(
+    life: Lifetime, setup: Setup, target: Target, chosen: MethodChosen, wish: Wish
+) -> Record:
+    prompt = await prompt_of(life, setup, target)
+    await probe(setup, wish.must_keep)
+    await setup.notify(chosen)
+    if chosen.method == "device":
+        if wish.switch:
+            await setup.notify(
+                Warned(
+                    "the browser in which you enter the code decides who logs in; log out there "
+                    "first, or use a private window"
+                )
+            )
+        record = await prompt.by_device()
+    else:
+        record = await prompt.by_browser(
+            target.redirect_uri(setup.settings), opens=wish.open_browser, switch=wish.switch
+        )
+    return await finished(setup, record, wish.must_keep)
 
+
+async def prompt_of(life: Lifetime, setup: Setup, target: Target) -> Prompt:
+    """What asks a person to log in at *target*."""
     settings = setup.settings
-    client = target.client(settings, await setup.secret())
-    scopes = target.scopes(settings)
+    return Prompt(
+        Grants(setup, partial(life.keep_token, setup.vault.epoch), life.track),
+        life.audience.presenter,
+        target.client(settings, await setup.secret()),
+        target.scopes(settings),
+        partial(life.keep_token, NEVER),
+    )
+
+
+async def probe(setup: Setup, must_keep: bool) -> None:
+    """Find out whether a login can be kept, before anybody is asked for one."""
     await setup.vault.probe(must_keep=must_keep)
     if must_keep:
         await setup.vault.require_room()
-    grants = Grants(setup, partial(life.keep_token, setup.vault.epoch), life.track)
-    if settings.auth_type == "DeviceFlow":
-        record = await grants.on_device(client, scopes)
-    else:
-        record = await grants.in_browser(client, scopes, target.redirect_uri(settings))
+
+
+async def finished(setup: Setup, record: Record, must_keep: bool) -> Record:
+    """What is to be told of a login that a person has made."""
     if record.token.refresh_token is None:
         await setup.notify(
             Warned(
@@ -165,7 +236,8 @@ async def _logged_in(setup: Setup, record: Record, must_keep: bool) -> Record:
     if must_keep and setup.vault.failure is not None:
         raise setup.vault.failure
     expires_at, place = record.token.expires_at, setup.vault.place
-    await setup.notify(LoggedIn(setup.server, record.subject, expires_at, place))
+    renews = setup.settings.is_service or record.token.refresh_token is not None
+    await setup.notify(LoggedIn(setup.server, record.subject, expires_at, place, renews))
     return record
 
 

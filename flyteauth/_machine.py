@@ -35,6 +35,7 @@ class Machine:
         from ._io.lock import Locks
         from ._io.notes import Notes
 
+        self.directory = directory
         self._clock = clock
         self._notes = None if directory is None else Notes(directory / "notes")
         self._locks = None if directory is None else Locks(directory / "locks")
@@ -70,7 +71,16 @@ class Machine:
         """Seconds since a prompt for *key* that led to nothing, and until the next may be shown;
         None if there was none lately. *answered_only*: not one that was only broken off.
         """
-        note = await self._note("ignored", key)
+        return self._muting(await self._note("ignored", key), answered_only=answered_only)
+
+    def muted_sync(self, key: str) -> tuple[float, float] | None:
+        """The same for code that may block."""
+        note = None if self._notes is None else self._notes.read_sync(_name("ignored", key))
+        return self._muting(note or {}, answered_only=False)
+
+    def _muting(
+        self, note: Mapping[str, Any], *, answered_only: bool
+    ) -> tuple[float, float] | None:
         age = self._age(note)
         if age is None:
             return None

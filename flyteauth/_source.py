@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-READ_DEADLINE: Final = 15.0  # seconds
-
 _API_KEYS: Final = ("FLYTE_API_KEY", "UNION_API_KEY")
 _SECRETS: Final = ("api_key", "client_secret", "client_credentials_secret", "http_proxy_url")
 _MAY_BE_SECRET: Final = {"http_proxy_url": "@", "token_store": "@"}
@@ -86,15 +84,12 @@ async def in_time(function: Callable[[*Ts], T], *args: *Ts) -> T:
     named pipe or a dead network mount may never answer. Raises ConfigError then.
     """
     from ._io.threads import run_in_daemon
+    from .config import READ_DEADLINE, unanswered
 
     try:
         return await run_in_daemon(function, *args, deadline=READ_DEADLINE)
     except TimeoutError:
-        raise ConfigError(
-            f"the configuration, or a file that it names, cannot be read within "
-            f"{READ_DEADLINE:.0f} s; check that they are ordinary files",
-            reason="timeout",
-        ) from None
+        raise unanswered() from None
 
 
 def prepare(source: Source) -> Settings:
@@ -104,7 +99,7 @@ def prepare(source: Source) -> Settings:
     """
     import platformdirs  # noqa: F401
 
-    from . import _calls, _login, _service, _setup, _target, _upkeep  # noqa: F401
+    from . import _calls, _login, _service, _setup, _target, _two_steps, _upkeep  # noqa: F401
     from .config import resolve
 
     source = source.completed()

@@ -13,7 +13,7 @@ from typing import Any, Self
 from ._io.portal import call
 from ._sansio.tokens import Token
 from .config import Settings
-from .events import LoggedOut
+from .events import CodeNeeded, LoggedOut
 from .session import Identity, Session
 
 
@@ -56,6 +56,14 @@ class SyncSession:
         """See Session.token."""
         return call(self._session.token)
 
+    def renew(self) -> Token | None:
+        """See Session.renew."""
+        return call(self._session.renew)
+
+    def verify(self) -> Token | None:
+        """See Session.verify."""
+        return call(self._session.verify)
+
     def cached_headers(self) -> Mapping[str, str] | None:
         """See Session.cached_headers."""
         return self._session.cached_headers()
@@ -68,9 +76,20 @@ class SyncSession:
         """See Session.reject_proxy."""
         self._session.reject_proxy()
 
-    def login(self, *, must_keep: bool = False) -> Token | None:
+    def login(
+        self, *, must_keep: bool = False, switch: bool = False, open_browser: bool = True
+    ) -> Token | None:
         """See Session.login."""
-        return call(partial(self._session.login, must_keep=must_keep))
+        login = self._session.login
+        return call(partial(login, must_keep=must_keep, switch=switch, open_browser=open_browser))
+
+    def begin_login(self) -> CodeNeeded:
+        """See Session.begin_login."""
+        return call(self._session.begin_login)
+
+    def resume_login(self, *, must_keep: bool = False) -> Token:
+        """See Session.resume_login."""
+        return call(partial(self._session.resume_login, must_keep=must_keep))
 
     def logout(self) -> LoggedOut:
         """See Session.logout."""

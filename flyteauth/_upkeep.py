@@ -12,11 +12,11 @@ from attrs import evolve
 from ._io.entropy import random_bits
 from ._sansio.client import Client
 from ._sansio.discovery import issuer_metadata
-from ._sansio.exchanges import Revocable, refresh, revoke
+from ._sansio.exchanges import BACKOFF, Revocable, refresh, revoke
 from ._sansio.flow import Retrying
 from ._sansio.http import is_secure
 from ._sansio.record import Record, is_same
-from ._sansio.renewal import BACKOFF, Use, UseAndRefresh, plan
+from ._sansio.renewal import Use, UseAndRefresh, plan
 from ._setup import Setup
 from .errors import (
     Error,
@@ -116,7 +116,7 @@ async def _refresh_once(
         raise passing(setup, error) from None
     forced = record.token.access_token == rejected
     forced_at = setup.clock.time() if forced else record.forced_at
-    fresh = evolve(record, token=token, forced_at=forced_at, generation=record.generation + 1)
+    fresh = record.replace(token=token, forced_at=forced_at, generation=record.generation + 1)
     with anyio.CancelScope(shield=True):
         kept = await setup.vault.renew(stored, fresh, epoch)
     if kept is None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
 from typing import Final, TypeVar
 
+from ._identity import identity, store_kind
 from ._io.lock import Once
 from ._io.store import Store
 from ._io.store.fallback import Elsewhere, Fallback
@@ -216,36 +215,18 @@ def older(one: Record, other: Record) -> bool:
     return one.login == other.login and one.generation < other.generation
 
 
-def identity(settings: Settings) -> str:
-    """The key of a record: who is logged in where, as far as the configuration says."""
-    endpoint, scheme = settings.endpoint, "http://" if settings.plain_host else ""
-    where = None if endpoint is None else scheme + endpoint.key
-    kind = "service" if settings.is_service else "person"
-    scopes = None if settings.scopes is None else sorted(settings.scopes)
-    asked = [where, settings.issuer, kind, settings.client_id, scopes, settings.audience]
-    if settings.auth_type == "ExternalCommand":
-        # Digested, because a command line may hold what nobody else should read.
-        command = "\0".join(settings.command or ())
-        asked[2] = f"command {hashlib.sha256(command.encode('utf-8', 'replace')).hexdigest()}"
-    return json.dumps([*asked, settings.account])
-
-
 def _choose(settings: Settings, warn: Callable[[str], Awaitable[object]]) -> Store:
-    """A person's login outlives the program; a service's token need not (SEC-08)."""
-    match settings.token_store:
-        case None if settings.is_service:
-            return MemoryStore()
-        case None if settings.disable_keyring:
-            return FileStore()
-        case None:
-            return Fallback(KeyringStore(), FileStore(), warn)
+    match store_kind(settings):
         case "memory":
             return MemoryStore()
         case "file":
             return FileStore()
+        case "auto":
+            return Fallback(KeyringStore(), FileStore(), warn)
         case "keyring":
             return KeyringStore(named=True)
-        case url:
+        case "shared":
             from ._io.store.redis import RedisStore
 
-            return RedisStore(url, ca_file=settings.ca_file)
+            assert settings.token_store is not None
+            return RedisStore(settings.token_store, ca_file=settings.ca_file)

@@ -37,6 +37,12 @@ admin.audience
     Text.
 admin.redirectUri
     http URL of localhost, 127.0.0.1 or [::1].
+admin.callbackBind
+    Address, or address:port, to listen at for the browser instead of this machine's own: for the
+    published port of a container. The redirect URI stays as it is. There is a warning.
+admin.browserCommand
+    Command that opens an address: list, JSON array, or a line as in a shell. ``{url}`` is where
+    the address belongs, else it comes last. Default: $BROWSER, then what the system has.
 admin.endpoints
     Mapping: authorization_endpoint, token_endpoint, device_authorization_endpoint and
     revocation_endpoint to https URLs.
@@ -89,17 +95,18 @@ import os
 import unicodedata
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-from attrs import evolve, field, frozen
-
-from . import _config_file as values
-from ._config_file import ConfigFile, Found, contents, find, same_key
+from . import _config_values as values
+from ._config_file import ConfigFile, contents, find, same_key
+from ._config_values import Found
 from ._endpoint import Endpoint, parse_endpoint
-from ._sansio.api_key import decode_api_key
-from ._sansio.client import Authentication, Quirk
 from ._sansio.errors import ConfigError
-from ._sansio.http import plain_host
+from ._sansio.urls import plain_host
+from ._sansio.value import Value
+
+if TYPE_CHECKING:
+    from ._sansio.client import Authentication, Quirk
 
 __all__ = ["AuthType", "Endpoint", "Secret", "Settings", "parse_cli_auth_type", "resolve"]
 
@@ -107,10 +114,10 @@ AuthType = Literal["Pkce", "DeviceFlow", "ClientSecret", "ExternalCommand", "Pas
 AUTH_TYPES: Final[tuple[AuthType, ...]] = get_args(AuthType)
 
 SECRET_MAX: Final = 64 * 1024
+READ_DEADLINE: Final = 15.0  # seconds; a named pipe or a dead network mount may never answer
 
 
-@frozen
-class Secret:
+class Secret(Value, hidden=("held", "environ"), uncompared=("environ",)):
     """A client secret, or where it is kept; neither is in the repr, nor in any error.
 
     ``held`` is the secret itself, the name of a file, or the name of an environment variable.
@@ -118,8 +125,8 @@ class Secret:
 
     kind: Literal["value", "file", "environment"]
     source: str
-    held: str = field(repr=False)
-    environ: Mapping[str, str] | None = field(default=None, repr=False, eq=False)
+    held: str
+    environ: Mapping[str, str] | None = None
     """Instead of the process's environment."""
 
     def read(self) -> str:
@@ -164,8 +171,18 @@ def _unfit(secret: str) -> str:
     return "has a line break or a control character inside" if broken else ""
 
 
-@frozen(kw_only=True)
-class Settings:
+_NOTHING: Final[Mapping[str, Any]] = {}
+
+_SECRET: Final = (
+    "extra_parameters",
+    "http_proxy_url",
+    "token_store",
+    "command",
+    "proxy_command",
+)
+
+
+class Settings(Value, hidden=_SECRET):
     """Everything that was configured, checked; see the module for what each setting means.
 
     ``sources`` names where each value came from, ``overridden`` the sources that lost against it,
@@ -184,30 +201,33 @@ class Settings:
     """None: the server's list. Empty: no scope is sent."""
     audience: str | None = None
     redirect_uri: str | None = None
-    endpoints: Mapping[str, str] = field(factory=dict)
-    extra_parameters: Mapping[str, Mapping[str, str]] = field(factory=dict, repr=False)
+    callback_bind: tuple[str, int | None] | None = None
+    """Address and port; no port: that of the redirect URI."""
+    browser_command: tuple[str, ...] | None = None
+    endpoints: Mapping[str, str] = _NOTHING
+    extra_parameters: Mapping[str, Mapping[str, str]] = _NOTHING
     quirks: frozenset[Quirk] = frozenset()
     insecure: bool = False
     insecure_skip_verify: bool = False
     allow_insecure_credentials: bool = False
     verify_issuer: bool = False
     ca_file: Path | None = None
-    http_proxy_url: str | None = field(default=None, repr=False)
+    http_proxy_url: str | None = None
     disable_keyring: bool = False
-    token_store: str | None = field(default=None, repr=False)
+    token_store: str | None = None
     account: str | None = None
-    command: tuple[str, ...] | None = field(default=None, repr=False)
+    command: tuple[str, ...] | None = None
     command_timeout: float = 60.0
     """Seconds."""
-    proxy_command: tuple[str, ...] | None = field(default=None, repr=False)
+    proxy_command: tuple[str, ...] | None = None
     login_timeout: float = 300.0
     """Seconds."""
     org: str | None = None
     project: str | None = None
     domain: str | None = None
     config_file: Path | None = None
-    sources: Mapping[str, str] = field(factory=dict)
-    overridden: Mapping[str, tuple[str, ...]] = field(factory=dict)
+    sources: Mapping[str, str] = _NOTHING
+    overridden: Mapping[str, tuple[str, ...]] = _NOTHING
     considered: tuple[str, ...] = ()
 
     @property
@@ -268,21 +288,21 @@ def _auth_type(found: Found) -> AuthType:
     raise found.wrong("this is not the name of an authType", f"write {advice}")
 
 
-_CLIENT_AUTHS: Final[Mapping[str, Authentication]] = {
-    **{name: name for name in get_args(Authentication)},
-    **{name.removeprefix("client_secret_"): name for name in get_args(Authentication)},
-}
-
-
 def _client_auth(found: Found) -> Authentication:
-    return _CLIENT_AUTHS[values.one_of(_CLIENT_AUTHS)(found)]
+    from ._sansio.client import Authentication
+
+    names: tuple[Authentication, ...] = get_args(Authentication)
+    meant: dict[str, Authentication] = {
+        **{name: name for name in names},
+        **{name.removeprefix("client_secret_"): name for name in names},
+    }
+    return meant[values.one_of(meant)(found)]
 
 
 # The settings.
 
 
-@frozen
-class _Setting:
+class _Setting(Value):
     """One setting: its name, its key, and how its value is read."""
 
     name: str
@@ -321,6 +341,8 @@ SETTINGS: Final = (
     _admin("scopes", "scopes", values.scopes),
     _admin("audience", "audience", values.text),
     _admin("redirect_uri", "redirectUri", values.redirect_uri),
+    _admin("callback_bind", "callbackBind", values.bind_address),
+    _admin("browser_command", "browserCommand", values.argv),
     _admin("endpoints", "endpoints", values.endpoints),
     _admin("extra_parameters", "extraParameters", values.extra_parameters),
     _admin("quirks", "quirks", values.quirks),
@@ -403,7 +425,7 @@ def resolve(
         considered=considered,
     )
     _require_identity(settings, configured)
-    return evolve(settings, endpoint=_endpoint(settings, chosen.get("endpoint")))
+    return settings.replace(endpoint=_endpoint(settings, chosen.get("endpoint")))
 
 
 # The endpoint needs other settings and comes last; a client secret is kept in one of three places.
@@ -413,6 +435,15 @@ _CONVERT: Final[Mapping[str, Callable[[Found], Any]]] = {
     if s.name not in {"endpoint", "client_secret_location", "client_secret_env_var"}
 }
 _FIELDS: Final = ("endpoint", "client_secret", *_CONVERT)
+
+
+def unanswered() -> ConfigError:
+    """What to raise where resolve takes longer than READ_DEADLINE."""
+    return ConfigError(
+        f"the configuration, or a file that it names, cannot be read within {READ_DEADLINE:.0f} s; "
+        "check that they are ordinary files",
+        reason="timeout",
+    )
 
 
 def check_arguments(arguments: Mapping[str, object]) -> None:
@@ -480,6 +511,8 @@ def _from_api_key(given: _Layer, environ: Mapping[str, str], configured: list[_L
         return {}
     if not isinstance(found.value, str):
         raise found.wrong("this is not text", "give the API key as text")
+    from ._sansio.api_key import decode_api_key
+
     try:
         key, problem = decode_api_key(found.value), ""
     except ConfigError as error:

@@ -15,6 +15,8 @@ from ._sansio.errors import (
     StoreError,
     UnexpectedEvent,
     Unreachable,
+    escape as escape,  # noqa: PLC0414  # what others say must be escaped before it is shown
+    quote as quote,  # noqa: PLC0414  # the same
 )
 
 __all__ = [

@@ -6,16 +6,39 @@ No event holds a token. The URLs and codes in them are for the person who logs i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from typing import Any, Literal
 
-from attrs import field, frozen
+from attrs import asdict, field, frozen
+
+Method = Literal["browser", "device", "secret", "command"]
+
+
+@frozen
+class MethodChosen:
+    """A login to ``server`` begins: by which ``method``, and ``why`` by that one, in words that
+    go on after "because".
+    """
+
+    server: str
+    method: Method
+    why: str
 
 
 @frozen
 class BrowserNeeded:
-    """A person should log in at ``url``. A browser is being opened for them, if one can be."""
+    """A person should log in at ``url``.
+
+    ``opens``: whether a browser is being opened for them, as far as one can be. ``returns``:
+    whether the browser comes back to this program by itself; if not, ``obstacle`` says why, and the
+    address where it ends can be pasted.
+    """
 
     url: str = field(repr=False)
+    opens: bool = True
+    returns: bool = True
+    obstacle: str = ""
 
 
 @frozen
@@ -23,23 +46,28 @@ class CodeNeeded:
     """A person should open ``url`` on any device and type ``user_code`` (RFC 8628 §3.3).
 
     ``url_with_code`` spares them the typing, where the server offers it. ``expires_at``: POSIX
-    seconds.
+    seconds. ``alternative``: the browser of a BrowserNeeded just before will do as well.
     """
 
     user_code: str
     url: str
     url_with_code: str | None
     expires_at: float
+    alternative: bool = False
 
 
 @frozen
 class LoggedIn:
-    """A login was made; ``place`` says in words where it is kept. Times are POSIX seconds."""
+    """A login was made; ``place`` says in words where it is kept. Times are POSIX seconds.
+
+    ``renews``: whether it goes on by itself when its first token ends.
+    """
 
     server: str
     subject: str | None
     expires_at: float | None
     place: str
+    renews: bool = True
 
 
 @frozen
@@ -70,6 +98,14 @@ class Warned:
     message: str
 
 
-AuthEvent = BrowserNeeded | CodeNeeded | LoggedIn | Refreshed | LoggedOut | Warned
+AuthEvent = MethodChosen | BrowserNeeded | CodeNeeded | LoggedIn | Refreshed | LoggedOut | Warned
 
 OnEvent = Callable[[AuthEvent], None]
+
+
+def to_json(event: AuthEvent) -> dict[str, Any]:
+    """*event* for a program in another language: its fields, and its name in snake_case as
+    ``event``. The URLs and codes in it are for the person who logs in.
+    """
+    name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(event).__name__).lower()
+    return {"event": name, **asdict(event)}

@@ -3,54 +3,36 @@ The few control-plane calls that people check a login with::
 
     for project in remote.Project.listall(): ...
     async for task in remote.Task.listall(project="flytesnacks", domain="development"): ...
+    key = await remote.ApiKey.create("my-ci-key")  # or .result(), where there is no event loop
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import Any, Final, Generic, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
-from attrs import field, frozen
+from attrs import frozen
 
-from ._default import auth_metadata as auth_metadata, current_session  # noqa: PLC0414  # as in flyte
-from .errors import ConfigError, InvalidResponse
-from .session import Session, in_portal
+from ._api_keys import ApiKey as ApiKey, CreatedApiKey as CreatedApiKey  # noqa: PLC0414
+from ._default import auth_metadata as auth_metadata  # noqa: PLC0414  # as in flyte
+from ._procedures import (
+    LIST_APPS,
+    LIST_PROJECTS,
+    LIST_TASKS,
+    PAGE,
+    Call as Call,  # noqa: PLC0414
+    Json,
+    Listing as Listing,  # noqa: PLC0414
+    chosen,
+    message,
+    messages,
+    text,
+    word,
+)
+from .errors import ConfigError
+from .session import Session
 
 T = TypeVar("T")
-
-PAGE: Final = 100
-PAGES_MAX: Final = 10_000
-
-Json = Mapping[str, Any]
-
-
-@frozen
-class Listing(Generic[T]):
-    """Everything of a kind, fetched page by page as it is iterated, with ``for`` or ``async for``.
-
-    Iterating raises the errors of ``Session.call``.
-    """
-
-    _fetch: Callable[[str], Any] = field(repr=False)
-
-    async def __aiter__(self) -> AsyncIterator[T]:
-        token = ""
-        for _ in range(PAGES_MAX):
-            items, following = await self._fetch(token)
-            for item in items:
-                yield item
-            if not following or following == token:
-                return
-            token = following
-
-    def __iter__(self) -> Iterator[T]:
-        token = ""
-        for _ in range(PAGES_MAX):
-            items, following = in_portal(self._fetch, token)
-            yield from items
-            if not following or following == token:
-                return
-            token = following
 
 
 @frozen
@@ -67,33 +49,36 @@ class Project:
         """All active projects."""
 
         async def fetch(token: str) -> tuple[list[Project], str]:
-            reply = await _session(session).call(
-                "/flyteidl2.project.ProjectService/ListProjects",
+            reply = await chosen(session).call(
+                LIST_PROJECTS,
                 {"limit": PAGE, "filters": "eq(state, 0)", "token": token},
             )
-            page = _object(reply, "projects")
-            return [cls._parse(item) for item in _list(page, "projects")], _text(page, "token")
+            page = message(reply, "projects")
+            return [cls._parse(item) for item in messages(page, "projects")], text(page, "token")
 
         return Listing(fetch)
 
     @classmethod
     def _parse(cls, item: Json) -> Project:
         return cls(
-            id=_text(item, "id"),
-            name=_text(item, "name"),
-            description=_text(item, "description"),
-            domains=tuple(_text(domain, "id") for domain in _list(item, "domains")),
+            id=text(item, "id"),
+            name=text(item, "name"),
+            description=text(item, "description"),
+            domains=tuple(text(domain, "id") for domain in messages(item, "domains")),
         )
 
 
 @frozen
 class Task:
-    """A registered task: its newest version."""
+    """A registered task: its newest version. ``deployed_at`` is in RFC 3339, or empty."""
 
     name: str
     version: str
     project: str
     domain: str
+    short_name: str = ""
+    environment: str = ""
+    deployed_at: str = ""
 
     @classmethod
     def listall(
@@ -105,26 +90,31 @@ class Task:
     ) -> Listing[Task]:
         """All tasks of *project* in *domain*; both default to those of the configuration."""
         where = _Place(session, project, domain, member="projectId")
-        return _in_project("/flyteidl2.task.TaskService/ListTasks", where, "tasks", cls._parse)
+        return _in_project(LIST_TASKS, where, "tasks", cls._parse)
 
     @classmethod
     def _parse(cls, item: Json) -> Task:
-        task_id = _object(item, "taskId")
+        task_id, metadata = message(item, "taskId"), message(item, "metadata")
         return cls(
-            name=_text(task_id, "name"),
-            version=_text(task_id, "version"),
-            project=_text(task_id, "project"),
-            domain=_text(task_id, "domain"),
+            name=text(task_id, "name"),
+            version=text(task_id, "version"),
+            project=text(task_id, "project"),
+            domain=text(task_id, "domain"),
+            short_name=text(metadata, "shortName"),
+            environment=text(metadata, "environmentName"),
+            deployed_at=text(metadata, "deployedAt"),
         )
 
 
 @frozen
 class App:
-    """A deployed app."""
+    """A deployed app. ``status``, such as "active", and ``url`` are empty where not known."""
 
     name: str
     project: str
     domain: str
+    status: str = ""
+    url: str = ""
 
     @classmethod
     def listall(
@@ -136,20 +126,20 @@ class App:
     ) -> Listing[App]:
         """All apps of *project* in *domain*; both default to those of the configuration."""
         where = _Place(session, project, domain, member="project")
-        return _in_project("/flyteidl2.app.AppService/List", where, "apps", cls._parse)
+        return _in_project(LIST_APPS, where, "apps", cls._parse)
 
     @classmethod
     def _parse(cls, item: Json) -> App:
-        app_id = _object(_object(item, "metadata"), "id")
+        app_id, status = message(message(item, "metadata"), "id"), message(item, "status")
+        conditions = messages(status, "conditions")
+        latest = conditions[-1] if conditions else {}
         return cls(
-            name=_text(app_id, "name"),
-            project=_text(app_id, "project"),
-            domain=_text(app_id, "domain"),
+            name=text(app_id, "name"),
+            project=text(app_id, "project"),
+            domain=text(app_id, "domain"),
+            status=word(latest, "deploymentStatus", "DEPLOYMENT_STATUS_"),
+            url=text(message(status, "ingress"), "publicUrl"),
         )
-
-
-def _session(session: Session | None) -> Session:
-    return session if session is not None else current_session()
 
 
 @frozen
@@ -181,44 +171,10 @@ def _in_project(
     """What *procedure* lists under *items* of its reply."""
 
     async def fetch(token: str) -> tuple[list[T], str]:
-        session = _session(where.session)
+        session = chosen(where.session)
         request = {"limit": PAGE, "token": token}
         identifier = await where.identifier(session)
         reply = await session.call(procedure, {where.member: identifier, "request": request})
-        return [parse(item) for item in _list(reply, items)], _text(reply, "token")
+        return [parse(item) for item in messages(reply, items)], text(reply, "token")
 
     return Listing(fetch)
-
-
-# The control plane's replies are not trusted either: a member of a wrong type is its fault.
-
-
-def _object(body: Json, name: str) -> Json:
-    return _typed(body, name, dict, {})  # type: ignore[no-any-return]
-
-
-def _list(body: Json, name: str) -> list[Json]:
-    items = _typed(body, name, list, [])
-    if not all(isinstance(item, dict) for item in items):
-        raise _malformed(name)
-    return items  # type: ignore[no-any-return]
-
-
-def _text(body: Json, name: str) -> str:
-    return _typed(body, name, str, "")  # type: ignore[no-any-return]
-
-
-def _typed(body: Json, name: str, kind: type, default: Any) -> Any:
-    value = body.get(name)
-    if value is None:
-        return default
-    if not isinstance(value, kind):
-        raise _malformed(name)
-    return value
-
-
-def _malformed(name: str) -> InvalidResponse:
-    return InvalidResponse(
-        f"the control plane's answer has a malformed {name!r}; report this to whoever runs it",
-        reason="malformed",
-    )

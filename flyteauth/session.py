@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, TypeVarTuple
@@ -28,7 +29,8 @@ from ._lifetime import ANONYMOUS, FLIGHTS, Lifetime
 from ._sansio.http import Object
 from ._sansio.tokens import Token as Token  # noqa: PLC0414  # what token() returns is public
 from ._source import Source
-from .events import LoggedOut, OnEvent
+from .errors import ConfigError, FlowError
+from .events import CodeNeeded, LoggedOut, OnEvent
 
 if TYPE_CHECKING:
     from ._calls import Reply
@@ -99,6 +101,7 @@ class Session:
             directory=directory,
             flights=flights,
         )
+        self._interactive = bool(interactive)
         self._offer = self._life.offer
         self._monotonic = clock.monotonic
 
@@ -171,6 +174,36 @@ class Session:
         held, _ = await self._life.current()
         return None if held.record is None else held.record.token
 
+    async def renew(self) -> Token | None:
+        """The token that a renewal comes to which begins now, however good the one in hand is; who
+        renews already is waited for. None where the control plane wants none.
+
+        Raises what ``headers`` raises; one that fails for now takes nothing away that is still
+        good.
+        """
+        held = await self._life.renew()
+        return None if held.record is None else held.record.token
+
+    async def verify(self) -> Token | None:
+        """A token that the control plane does not refuse, as far as it says: it is asked once, and
+        a token that it refuses is renewed. None where it wants none.
+
+        Raises what ``headers`` raises.
+        """
+        setup = await self._life.set_up()
+        from ._calls import USER_INFO, send
+
+        held, _ = await self._life.current()
+        if held.record is None:
+            return None
+        token, refused = held.record.token, False
+        with suppress(FlowError, ConfigError):  # it does not say
+            refused = (await send(setup, held.headers, USER_INFO, {})).refused
+        if refused:
+            self.reject(token.access_token)
+            held, _ = await self._life.current()
+        return None if held.record is None else held.record.token
+
     def reject(self, access_token: str) -> None:
         """A server refused *access_token*: it, and no other, is not handed out any more.
 
@@ -184,21 +217,58 @@ class Session:
         """A proxy refused the credential of ``proxyCommand`` (a 407): it is fetched anew."""
         self._life.reject_proxy()
 
-    async def login(self, *, must_keep: bool = False) -> Token | None:
+    async def login(
+        self, *, must_keep: bool = False, switch: bool = False, open_browser: bool = True
+    ) -> Token | None:
         """Log in, whatever is stored, and replace it. Needs no terminal: the presenter shows
         what a person has to do. None where the control plane wants no login.
 
-        While another program on this machine asks for the same login, this one waits for it. With
-        *must_keep*, a login that could not outlive the program is StoreError before anybody is
-        asked. Raises FlowError (denied, expired, unreachable), ConfigError, StoreError, or
-        InteractionRequired if nobody answered the other program; what was stored before stays until
-        the new login is there.
+        Unless auth_type says how, a person logs in the way that can work here: by a browser, or
+        by a code that they enter on another device; the event MethodChosen says why. A presenter
+        that is ``Attending`` may answer a browser's prompt by pasting the address where it ended.
+
+        With *must_keep*, a login that could not outlive the program is StoreError before anybody
+        is asked. With *switch*, the server is asked to let the person choose another account.
+        Without *open_browser*, its address is only shown.
+
+        While another program on this machine asks for the same login, this one waits for it.
+        Raises FlowError (denied, expired, unreachable), ConfigError, StoreError, or
+        InteractionRequired if nobody answered the other program, and in a task of Flyte's unless
+        the session is ``interactive``; what was stored before stays until the new login is there.
         """
         await self._life.set_up()
-        from ._login import log_in
+        from ._login import Wish, log_in
 
-        held = await log_in(self._life, must_keep=must_keep)
+        wish = Wish(must_keep, switch, open_browser, insisted=self._interactive)
+        held = await log_in(self._life, wish)
         return None if held.record is None else held.record.token
+
+    async def begin_login(self) -> CodeNeeded:
+        """Show the code of a device login, keep the rest of it on this machine for
+        ``resume_login``, in this process or another one, and return what was shown. A login that
+        was begun before is forgotten; one that is stored stays.
+
+        Raises MissingMetadata if the server has no device authorization, ConfigError if no person
+        logs in here, StoreError if there is no place to keep it, and what ``login`` raises.
+        """
+        await self._life.set_up()
+        from ._two_steps import begin_log_in
+
+        return await begin_log_in(self._life, insisted=self._interactive)
+
+    async def resume_login(self, *, must_keep: bool = False) -> Token:
+        """Wait until the person has approved the code that ``begin_login`` has shown, and log in;
+        to be called again if it was cancelled or the network was away.
+
+        Raises InteractionRequired ("nothing_pending") if nothing was begun, and what ``login``
+        raises.
+        """
+        await self._life.set_up()
+        from ._two_steps import resume_log_in
+
+        held = await resume_log_in(self._life, must_keep=must_keep)
+        assert held.record is not None
+        return held.record.token
 
     async def logout(self) -> LoggedOut:
         """Forget the login on this machine, whatever the network does, and ask the server to
@@ -207,6 +277,7 @@ class Session:
         Raises StoreError if it cannot be forgotten.
         """
         setup = await self._life.set_up()
+        from ._two_steps import pending_logins
         from ._upkeep import revoke_all
 
         if setup.settings.auth_type in {"NoAuth", "Passthrough"}:  # what is stored is not ours
@@ -216,6 +287,7 @@ class Session:
         held = self._life.held
         record = await setup.vault.load() or (None if held is None else held.record)
         await setup.vault.delete()
+        await pending_logins(setup).remove(setup.vault.key)
         await self._life.end_everywhere()
         revoked = None if record is None else await revoke_all(setup, record)
         outcome = LoggedOut(setup.server, record is not None, revoked)

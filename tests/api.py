@@ -35,6 +35,9 @@ async def embedded() -> None:
             assert_type(token.expires_at, float | None)
             session.reject(token.access_token)
         assert_type(await session.login(), flyteauth.Token | None)
+        assert_type(await session.login(switch=True, open_browser=False), flyteauth.Token | None)
+        assert_type((await session.begin_login()).user_code, str)
+        assert_type(await session.resume_login(must_keep=True), flyteauth.Token)
         identity = await session.whoami()
         assert_type(identity, flyteauth.Identity | None)
         if identity is not None:
@@ -163,6 +166,8 @@ def script() -> None:
     assert_type(session, flyteauth.SyncSession)
     assert_type(session.headers(), Mapping[str, str])
     assert_type(session.token(), flyteauth.Token | None)
+    assert_type(session.renew(), flyteauth.Token | None)
+    assert_type(session.verify(), flyteauth.Token | None)
     assert_type(session.session, flyteauth.Session)
     flyte.init(api_key="key")
     flyte.init_from_config()
@@ -175,6 +180,7 @@ def script() -> None:
         list(remote.Task.listall(project="flytesnacks", domain="development")),
         list[remote.Task],
     )
+    assert_type(remote.ApiKey.get("my-ci-key").result(), remote.ApiKey)
     with flyteauth.SyncSession(endpoint="localhost") as another:
         assert_type(another.whoami(), flyteauth.Identity | None)
 
@@ -185,6 +191,12 @@ async def program() -> None:
     await flyte.ainit_from_api_key("key", insecure_skip_verify=True)
     async for app in remote.App.listall(session=flyte.current_session()):
         assert_type(app.name, str)
+    created = await remote.ApiKey.create("my-ci-key")
+    assert_type(created, remote.CreatedApiKey)
+    assert_type(created.encoded(), str)
+    assert_type(await remote.ApiKey.get("my-ci-key"), remote.ApiKey)
+    assert_type([key async for key in remote.ApiKey.listall()], list[remote.ApiKey])
+    await remote.ApiKey.delete("my-ci-key")
 
 
 async def failing(session: flyteauth.Session) -> float:

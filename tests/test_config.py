@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from attrs import fields
 from hypothesis import (
     HealthCheck,
     example,
@@ -410,6 +409,16 @@ CASES: list[tuple[str, object, str, object]] = [
         '{"token": {"resource": "x"}, "device_authorization": {"a": "b"}}',
         ...,
     ),
+    ("callback_bind", "0.0.0.0:53593", "0.0.0.0:53593", ("0.0.0.0", 53593)),
+    ("callback_bind", "[::]:1", " [::]:1 ", ("::", 1)),
+    ("callback_bind", "::1", "::1", ("::1", None)),
+    ("browser_command", ["open", "a b"], '["open", "a b"]', ("open", "a b")),
+    (
+        "browser_command",
+        "firefox --new '{url}'",
+        "firefox --new {url}",
+        ("firefox", "--new", "{url}"),
+    ),
     ("quirks", ["assume_bearer"], "assume_bearer", frozenset({"assume_bearer"})),
     ("quirks", list(QUIRKS), ",".join(QUIRKS), frozenset(QUIRKS)),
     ("insecure", True, "TRUE", True),
@@ -467,7 +476,7 @@ def test_every_setting_is_in_that_table() -> None:
 
 
 def test_every_setting_is_a_field_and_is_documented() -> None:
-    names = {field.name for field in fields(Settings)}
+    names = set(Settings.__match_args__)
     apart = {"config_file", "sources", "overridden", "considered", "auth_type_given"}
     settings = settle()
     assert set(settings.sources) == names - apart

@@ -69,6 +69,62 @@ def test_configuration_is_checked_when_a_session_is_made_without_any_http() -> N
     assert made & {"httpx", "httpcore", "ssl", "trio", "uvicorn", "keyring"} == set()
 
 
+# What ``flyteauth token`` does not need if a stored token is good.
+SESSION = frozenset(
+    "anyio asyncio attr attrs coredis email filelock h11 http httpcore httpx keyring logging "
+    "socket ssl subprocess threading trio truststore uvicorn".split()
+)
+
+
+@pytest.mark.parametrize("configured", ["file", "argument"])
+def test_a_stored_token_is_printed_without_a_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configured: str
+) -> None:
+    import time
+
+    from flyteauth._identity import identity
+    from flyteauth._io.store.file import FileStore
+    from flyteauth._sansio.record import Record
+    from flyteauth._sansio.token import Token
+    from flyteauth.config import resolve
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    settings = resolve({"endpoint": "flyte.example.com"}, environ=None, search=False)
+    token = Token("t", time.time(), time.time() + 3600.0, "r")
+    FileStore().save_sync(identity(settings), Record(token, "https://as.example/t", "me"))
+    words = ["token", "--json"]
+    if configured == "file":
+        file = tmp_path / ".flyte" / "config.yaml"
+        file.parent.mkdir()
+        file.write_text("admin:\n  endpoint: dns:///flyte.example.com\n", encoding="utf-8")
+    else:
+        words += ["--endpoint", "flyte.example.com"]
+    used, threads = loaded(
+        "import io, os; out, sys.stdout = sys.stdout, io.StringIO()\n"
+        "from flyteauth.cli import main\n"
+        f"status = main({words!r}); said, sys.stdout = sys.stdout.getvalue(), out\n"
+        "assert (status, json.loads(said)['access_token']) == (0, 't'), said",
+        "import threading; assert threading.active_count() == 1",
+    )
+    assert used & SESSION == set()
+    assert ("yaml" in used) == (configured == "file")
+    assert "threading" in threads
+
+
+def test_help_is_written_without_a_session() -> None:
+    (used,) = loaded(
+        "import io; out, sys.stdout = sys.stdout, io.StringIO()\n"
+        "from flyteauth.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as end: assert end.code == 0\n"
+        "said, sys.stdout = sys.stdout.getvalue(), out\n"
+        "assert 'create config' in said"
+    )
+    assert used & (SESSION | {"yaml", "pathlib"}) == set()
+
+
 def test_the_names_of_the_package_are_sorted_complete_and_importable() -> None:
     assert flyteauth.__all__ == sorted(flyteauth.__all__)
     assert len(set(flyteauth.__all__)) == len(flyteauth.__all__)

@@ -23,7 +23,7 @@ from urllib.parse import parse_qs, unquote_plus, urlsplit
 import anyio
 import pytest
 
-from flyteauth._io.presenter import Terminal
+from flyteauth._io.terminal import Terminal
 from flyteauth._sansio.api_key import decode_api_key
 from flyteauth._sansio.http import Request, Response
 from flyteauth.devserver.model import ControlPlane

@@ -20,10 +20,18 @@ _IPV6: Final = (socket.AF_INET6, "::1")
 _ADDRESSES: Final = {"127.0.0.1": (_IPV4,), "[::1]": (_IPV6,), "localhost": (_IPV4, _IPV6)}
 _NO_FAMILY: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT})
 _PORT_TRIES: Final = 32
+_ANYWHERE: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  # what a user may ask for
 
 
-def bind(redirect_uri: str) -> tuple[list[socket.socket], str]:
-    """Listening sockets for *redirect_uri*, and that URI with the port they have."""
+def bind(
+    redirect_uri: str, callback_bind: tuple[str, int | None] | None = None
+) -> tuple[list[socket.socket], str]:
+    """Listening sockets for *redirect_uri*, and that URI with the port they have.
+
+    *callback_bind* is an address, and maybe a port, to listen at instead: it may be beyond this
+    machine's own, and somebody else has to forward the redirect there. Raises ConfigError, with
+    one of OBSTACLES as its reason if only this listener cannot be had.
+    """
     match = _REDIRECT_URI.fullmatch(redirect_uri)
     if match is None or not is_secure(redirect_uri):
         raise ConfigError(
@@ -33,17 +41,40 @@ def bind(redirect_uri: str) -> tuple[list[socket.socket], str]:
         )
     scheme, host, digits, rest = match.groups(default="")
     wanted = int(digits or 0)
-    tries = 1 if wanted else _PORT_TRIES
+    if callback_bind is not None:
+        address, port = callback_bind
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        listeners = _bind(((family, address),), port or wanted, address, "callbackBind")
+        digits = digits if wanted else str(port or listeners[0].getsockname()[1])
+        return listeners, f"{scheme}{host}:{digits}{rest}"
+    try:
+        listeners = _bind(_ADDRESSES[host.lower()], wanted, host)
+    except ConfigError as error:
+        if wanted or host != "127.0.0.1" or error.reason != "no_loopback":
+            raise
+        # RFC 8252 §7.3: the port is ours to choose, and so is the family.
+        host = "[::1]"
+        listeners = _bind((_IPV6,), 0, host)
+    port = listeners[0].getsockname()[1]
+    return listeners, f"{scheme}{host}:{digits if wanted else port}{rest}"
+
+
+def _bind(
+    addresses: tuple[tuple[socket.AddressFamily, str], ...],
+    port: int,
+    host: str,
+    setting: str = "redirect_uri",
+) -> list[socket.socket]:
+    """All of *addresses* on one port; 0: any that is free in all of them."""
+    tries = 1 if port else _PORT_TRIES
     while True:
         tries -= 1
         try:
-            listeners = _bind_all(_ADDRESSES[host.lower()], wanted)
+            return _bind_all(addresses, port)
         except OSError as error:
             if tries and error.errno == errno.EADDRINUSE:  # free in one family only
                 continue
-            raise _cannot_bind(error, wanted, host) from None
-        port = listeners[0].getsockname()[1]
-        return listeners, f"{scheme}{host}:{digits if wanted else port}{rest}"
+            raise _cannot_bind(error, port, host, setting) from None
 
 
 def _bind_all(
@@ -79,7 +110,8 @@ def _bind_one(family: socket.AddressFamily, host: str, port: int) -> socket.sock
         else:  # the port is free again although old connections linger; a second bind still fails
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            alone = host not in _ANYWHERE  # whoever asks for everything means both families
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(alone))
         listener.setblocking(False)
         listener.bind((host, port))
         listener.listen(128)  # not before this is the port surely ours
@@ -89,22 +121,39 @@ def _bind_one(family: socket.AddressFamily, host: str, port: int) -> socket.sock
     return listener
 
 
-def _cannot_bind(error: OSError, port: int, host: str) -> ConfigError:
-    elsewhere = "or log in with authType DeviceFlow"
+OBSTACLES: Final = frozenset({"port_in_use", "port_denied", "no_loopback"})
+
+
+def _cannot_bind(error: OSError, port: int, host: str, setting: str) -> ConfigError:
     if error.errno in _NO_FAMILY:
+        if setting == "callbackBind":
+            return ConfigError(
+                f"this machine has no address {host}, which callbackBind names; use one that it "
+                f"has, such as 0.0.0.0, {_ELSEWHERE}",
+                reason="no_loopback",
+            )
         return ConfigError(
             f"this machine has no loopback address {host}; use the other of 127.0.0.1 and [::1] "
-            f"in redirect_uri, {elsewhere}",
+            f"in redirect_uri, {_ELSEWHERE}",
             reason="no_loopback",
         )
     if error.errno == errno.EACCES and sys.platform != "win32":
         return ConfigError(
-            f"port {port} of redirect_uri may not be used without privileges; use one above 1023, "
-            f"{elsewhere}",
+            f"port {port} of {setting} may not be used without privileges; use one above 1023, "
+            f"{_ELSEWHERE}",
             reason="port_denied",
         )
+    return port_in_use(port, setting=setting)
+
+
+def port_in_use(
+    port: int, holder: str = "another program", *, setting: str = "redirect_uri"
+) -> ConfigError:
+    """What a port that *holder* has means to a login."""
     return ConfigError(
-        f"port {port} of redirect_uri is in use by another program; close that program, "
-        f"{elsewhere}",
+        f"port {port} of {setting} is in use by {holder}; close that program, {_ELSEWHERE}",
         reason="port_in_use",
     )
+
+
+_ELSEWHERE: Final = "or log in with authType DeviceFlow"

@@ -25,7 +25,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -59,8 +59,16 @@ _DESKTOP: Final = (
 class Browser:
     """A browser that is being opened."""
 
-    def __init__(self, url: str, settle: float, deadline: float, hidden: frozenset[str]) -> None:
+    def __init__(
+        self,
+        url: str,
+        command: Sequence[str] | None,
+        settle: float,
+        deadline: float,
+        hidden: frozenset[str],
+    ) -> None:
         self._url = url
+        self._command = command
         self._hidden = hidden | _NOT_FOR_CHILDREN
         self._settle = settle
         self._deadline = deadline
@@ -88,9 +96,11 @@ class Browser:
             _end(self._launcher)
 
     def _open(self) -> bool:
-        if sys.platform == "win32" and not os.environ.get("BROWSER"):
+        chosen = self._command or os.environ.get("BROWSER")
+        if sys.platform == "win32" and not chosen:
             return _start_file(self._url)
-        candidates = launchers(self._url, os.environ, sys.platform)
+        wsl = not chosen and is_wsl(os.environ)
+        candidates = launchers(self._url, os.environ, sys.platform, command=self._command, wsl=wsl)
         return any(self._launch(argv) for argv in candidates)
 
     def _launch(self, argv: list[str]) -> bool:
@@ -121,6 +131,7 @@ class Browser:
 async def opening(
     url: str,
     *,
+    command: Sequence[str] | None = None,
     settle: float = SETTLE,
     deadline: float = DEADLINE,
     plain_host: str | None = None,
@@ -128,10 +139,11 @@ async def opening(
 ) -> AsyncIterator[Browser]:
     """Open *url* while the body runs; InvalidResponse if it is not one to open (AZR-15).
 
-    ``hidden`` are environment variables that hold secrets: no launcher gets them.
+    ``command`` is what to open it with, and nothing else; see ``launchers``. ``hidden`` are
+    environment variables that hold secrets: no launcher gets them.
     """
     check(url, plain_host)
-    browser = Browser(url, settle, deadline, hidden)
+    browser = Browser(url, command, settle, deadline, hidden)
     try:
         yield browser
     except BaseException:
@@ -140,9 +152,9 @@ async def opening(
     browser.leave()
 
 
-async def open_browser(url: str) -> bool:
+async def open_browser(url: str, command: Sequence[str] | None = None) -> bool:
     """Open *url*, and say whether that seems to have worked; see ``opening``."""
-    async with opening(url) as browser:
+    async with opening(url, command=command) as browser:
         return await browser.opened()
 
 
@@ -156,19 +168,36 @@ def check(url: str, plain_host: str | None = None) -> None:
         )
 
 
-def launchers(url: str, environ: Mapping[str, str], platform: str) -> Iterator[list[str]]:
-    """The commands that may open *url*, best first. Text browsers are not among them."""
-    if chosen := environ.get("BROWSER"):
+def launchers(
+    url: str,
+    environ: Mapping[str, str],
+    platform: str,
+    *,
+    command: Sequence[str] | None = None,
+    wsl: bool = False,
+) -> Iterator[list[str]]:
+    """The commands that may open *url*, best first. Text browsers are not among them.
+
+    A *command* that the user has configured is the only one: another might open the wrong profile.
+    """
+    if command:
+        commands = [_completed(command, "{url}", url)]
+    elif chosen := environ.get("BROWSER"):
         commands = list(_chosen(chosen, url))
     elif platform == "darwin":
         commands = [["open", url]]
     else:
-        wsl = _WSL if _is_wsl(environ) else ()
         desktop = _DESKTOP if environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY") else ()
-        commands = [[*command, url] for command in (*wsl, *desktop)]
+        commands = [[*words, url] for words in (*(_WSL if wsl else ()), *desktop)]
     for argv in commands:
         if Path(argv[0]).name not in _TEXT_BROWSERS:
             yield argv
+
+
+def _completed(argv: Sequence[str], mark: str, url: str) -> list[str]:
+    """*argv* with *url* in place of *mark*, or else at its end."""
+    given = any(mark in part for part in argv)
+    return [part.replace(mark, url) for part in argv] if given else [*argv, url]
 
 
 def _chosen(browser: str, url: str) -> Iterator[list[str]]:
@@ -180,13 +209,12 @@ def _chosen(browser: str, url: str) -> Iterator[list[str]]:
             continue
         if argv and argv[-1] == "&":  # the shell's way to say what we do anyway
             argv.pop()
-        if not argv:
-            continue
-        given = any("%s" in part for part in argv)
-        yield [part.replace("%s", url) for part in argv] if given else [*argv, url]
+        if argv:
+            yield _completed(argv, "%s", url)
 
 
-def _is_wsl(environ: Mapping[str, str]) -> bool:
+def is_wsl(environ: Mapping[str, str]) -> bool:
+    """Whether this is Linux inside Windows, whose browser can be opened. Reads a file."""
     if "WSL_DISTRO_NAME" in environ:
         return True
     with suppress(OSError):

@@ -115,6 +115,12 @@ class Folder:
             raise
         return temporary
 
+    def names(self) -> list[str]:
+        """What is in the directory, in no order."""
+        return os.listdir(  # noqa: PTH208  # Path has no dir_fd
+            self._path if self._descriptor is None else self._descriptor
+        )
+
     def open_shared(self, name: str) -> int:
         """A descriptor of the file *name*, to read and write it in place; made if missing."""
         descriptor = os.open(self._at(name), _SHARE, 0o600, dir_fd=self._descriptor)
@@ -150,10 +156,9 @@ class Folder:
         What was to become the file *only_writer_of* goes whatever its age.
         """
         with suppress(OSError):
-            where = self._path if self._descriptor is None else self._descriptor
-            for name in os.listdir(where):  # noqa: PTH208  # Path has no dir_fd
+            for name in self.names():
                 if name.startswith(".") and name.endswith(".tmp"):
-                    status = os.stat(  # the same
+                    status = os.stat(  # Path has no dir_fd
                         self._at(name), dir_fd=self._descriptor, follow_symlinks=False
                     )
                     ours = only_writer_of is not None and name.startswith(_prefix(only_writer_of))

@@ -46,15 +46,19 @@ _BREATHER: Final = 0.05
 @asynccontextmanager
 async def listen(
     redirect_uri: str,
+    callback_bind: tuple[str, int | None] | None = None,
     *,
     read_timeout: float = READ_TIMEOUT,
 ) -> AsyncIterator[Loopback]:
     """Listen at *redirect_uri*; port 0, or none, is a free one. Raises ConfigError.
 
+    *callback_bind* is where to listen instead, see ``bind``; what is asked for there must be
+    *redirect_uri* all the same.
+
     Leaving the context closes every socket, and lets go of a browser that is still waiting with
     a page that says how the body ended. What the body raises comes out as it is.
     """
-    listeners, bound_uri = bind(redirect_uri)
+    listeners, bound_uri = bind(redirect_uri, callback_bind)
     loopback = Loopback(bound_uri, listeners, read_timeout)
     ending: BaseException | None = None
     wrapped = False

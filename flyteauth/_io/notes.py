@@ -47,6 +47,12 @@ class Notes:
         with suppress(OSError, StoreError):
             await self._breaker.call(self._remove, name, deadline=DEADLINE)
 
+    def read_sync(self, name: str) -> Mapping[str, Any] | None:
+        """The same as ``read`` for code that may block."""
+        with suppress(OSError, StoreError):
+            return self._read(name)
+        return None
+
     def _read(self, name: str) -> Mapping[str, Any] | None:
         with Folder.opened(self._directory) as folder:
             data = folder.read(constant_length(name), SIZE_MAX)

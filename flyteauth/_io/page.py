@@ -50,6 +50,8 @@ def failure(error: BaseException) -> Page:
         return CANCELLED
     if not isinstance(error, Error) or not str(error):
         return BROKEN
+    if isinstance(error, OAuth2Error) and error.error == "access_denied":
+        return DENIED
     reason = quote(str(error))
     return Page("Sign-in failed", f"{reason[:1].upper()}{reason[1:]}", ok=False)
 
@@ -63,6 +65,12 @@ CANCELLED: Final = Page(
 BROKEN: Final = Page(
     "Sign-in failed",
     "The login ended unexpectedly. Go back to the program that started it to see why.",
+    ok=False,
+)
+DENIED: Final = Page(
+    "Access not allowed",
+    "The request was declined, by you or by a rule of the server (access_denied), so you are not "
+    "signed in. If that was a mistake, go back to the program, log in again and allow the access.",
     ok=False,
 )
 COMPLETED: Final = Page(
@@ -90,17 +98,25 @@ def refusal(reply: Reply) -> Page:
 
 
 _STYLE: Final = """
-:root{color-scheme:light dark}
-body{margin:0;min-height:100vh;display:grid;place-items:center;font:1.125rem/1.5 system-ui,\
-sans-serif;background:#fff;color:#1c1c22}
-main{max-width:34rem;padding:2rem;overflow-wrap:anywhere}
-h1{font-size:1.5rem;line-height:1.25;margin:0 0 .5rem}
-h1.ok{color:#08703c}
-h1.no{color:#b3201f}
+:root{color-scheme:light dark;--ground:#f3f4f7;--card:#fff;--text:#1c1c22;--soft:#5d5d6b;\
+--edge:#dfe0e6;--ok:#08703c;--no:#b3201f}
+@media(prefers-color-scheme:dark){:root{--ground:#131316;--card:#1e1e23;--text:#ececf1;\
+--soft:#a2a2b0;--edge:#34343c;--ok:#5fd497;--no:#ff8f88}}
+*{box-sizing:border-box}
+body{margin:0;min-height:100vh;padding:1rem;display:grid;place-items:center;\
+font:1.125rem/1.55 system-ui,sans-serif;background:var(--ground);color:var(--text)}
+main{width:100%;max-width:34rem;padding:2rem 2.25rem;overflow-wrap:anywhere;\
+background:var(--card);border:1px solid var(--edge);border-radius:.75rem}
+h1{display:flex;align-items:center;gap:.75rem;font-size:1.5rem;line-height:1.25;margin:0 0 1rem}
+h1:before{flex:none;width:2.5rem;height:2.5rem;border:.15rem solid;border-radius:50%;\
+display:grid;place-items:center;font-size:1.375rem;line-height:1}
+.ok{color:var(--ok)}
+.ok:before{content:"\\2713";content:"\\2713"/""}
+.no{color:var(--no)}
+.no:before{content:"!";content:"!"/""}
 p{margin:0}
-@media(prefers-color-scheme:dark){body{background:#16161a;color:#ececf1}
-h1.ok{color:#5fd497}
-h1.no{color:#ff8f88}}
+small{display:block;margin-top:1.5rem;color:var(--soft)}
+@media(max-width:30rem){main{padding:1.5rem 1.25rem}h1{font-size:1.3rem}}
 """
 _SCRIPT: Final = 'history.replaceState(null,"",location.pathname)'
 
@@ -117,6 +133,7 @@ _HTML: Final = """<!doctype html>
 <main>
 <h1 class="{mark}">{title}</h1>
 <p role="status">{message}</p>
+<small>flyteauth</small>
 </main>
 <script>{script}</script>
 </body>

@@ -118,6 +118,38 @@ class Breaker:
                 self._left.append((ended, due))
             raise
 
+    def call_sync(self, function: Callable[[*Ts], T], *args: *Ts, deadline: float) -> T:
+        """The same for programs without an event loop."""
+        due = time.monotonic() + deadline
+        while (late := self._late()) is not None:
+            if time.monotonic() >= min(late, due):
+                raise TimeoutError("an earlier call hangs")
+            time.sleep(LOOK)
+        ended = threading.Event()
+        values: list[T] = []
+        errors: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                values.append(function(*args))
+            except BaseException as error:  # noqa: BLE001  # whatever it is, the caller gets it
+                errors.append(error)
+            finally:
+                ended.set()
+
+        name = f"flyteauth {_name(function)}"
+        threading.Thread(target=run, name=name, daemon=True).start()
+        try:
+            ended.wait(due - time.monotonic())
+        finally:
+            if not ended.is_set():
+                self._left.append((ended, due))
+        for error in errors:
+            raise error
+        if not values:
+            raise TimeoutError(f"no answer within {deadline:g} s")
+        return values[0]
+
     def _late(self) -> float | None:
         """When the first of the calls that were left alone, and go on, should have ended."""
         if self._pid != os.getpid():  # the threads stayed with the parent

@@ -12,19 +12,17 @@ import re
 from base64 import b64decode, b64encode
 from typing import Final
 
-from attrs import evolve, field, frozen
-
 from .errors import ConfigError
-from .http import is_loopback
+from .urls import is_loopback
+from .value import Value
 
 
-@frozen
-class ApiKey:
+class ApiKey(Value, hidden=("client_secret",)):
     """What an API key says. ``endpoint`` is as in the key: a host, with or without the rest."""
 
     endpoint: str
     client_id: str
-    client_secret: str = field(repr=False)
+    client_secret: str
     org: str | None = None
 
     def encode(self) -> str:
@@ -33,7 +31,7 @@ class ApiKey:
         The endpoint is written without a scheme, which is all that other readers of keys
         understand; only ``http://`` to this machine, which means something else, is kept.
         """
-        key = evolve(self, endpoint=_bare(self.endpoint), org=self.org or None)
+        key = self.replace(endpoint=_bare(self.endpoint), org=self.org or None)
         text = f"{key.endpoint}:{key.client_id}:{key.client_secret}:{key.org}"
         if _parse(text) != key:  # whatever would be read back as something else
             raise ConfigError(

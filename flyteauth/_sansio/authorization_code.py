@@ -12,10 +12,17 @@ import hashlib
 from base64 import urlsafe_b64encode
 from typing import Final, assert_never
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from .client import PROTOCOL, Client, join_scopes
-from .errors import InvalidResponse, MissingMetadata, ReauthRequired, UnexpectedEvent, Unreachable
+from .errors import (
+    InvalidResponse,
+    MissingMetadata,
+    OAuth2Error,
+    ReauthRequired,
+    UnexpectedEvent,
+    Unreachable,
+)
 from .flow import (
     Done,
     Effect,
@@ -37,6 +44,13 @@ from .tokens import Token, oauth2_error, parse_token
 
 ENTROPY: Final = 96  # octets: 32 each for state, verifier and nonce (RFC 7636 §4.1, RND-01)
 ATTEMPTS: Final = 3
+
+# What a server may answer that does not like a prompt (OpenID Connect Core §3.1.2.6; OpenID
+# Connect Unmet Authentication Requirements §3).
+_PROMPT_REFUSED: Final = frozenset(
+    "invalid_request interaction_required login_required account_selection_required "
+    "unmet_authentication_requirements".split()
+)
 
 
 # States, in the order a flow visits them.
@@ -80,12 +94,14 @@ class AuthorizationCode(Flow[State, Token]):
     """A flow that ends with a Token.
 
     *verified* says whether TLS certificates are checked: an ID token's signature may only be
-    skipped if they are.
+    skipped if they are. *prompt* is what to ask the person for even if they are logged in, such as
+    "select_account" (OpenID Connect Core §3.1.2.1); a server that does not know it ignores it.
     """
 
     client: Client
     scopes: tuple[str, ...] = ()
     verified: bool = True
+    prompt: str | None = None
 
     def start(self, entropy: bytes, redirect_uri: str) -> State:
         """*entropy*: 96 fresh octets from the operating system. *redirect_uri* is listening."""
@@ -124,7 +140,7 @@ class AuthorizationCode(Flow[State, Token]):
             case Redeeming(nonce=nonce), ResponseReceived(at=at):
                 token = parse_token(event, self.client, self.scopes)
                 if nonce is None:
-                    token = evolve(token, id_token=None)  # nobody asked for it, nobody checks it
+                    token = token.replace(id_token=None)  # nobody asked for it, nobody checks it
                 else:
                     self._check_id_token(token, nonce, at)
                 return Done(token)
@@ -176,6 +192,8 @@ class AuthorizationCode(Flow[State, Token]):
             "audience": self.client.audience,
             **self.client.added_to("authorization", PROTOCOL | {"response_mode"}),
         }
+        if self.prompt is not None:
+            parameters["prompt"] = self.prompt
         return add_query(
             self.client.server.endpoint("authorization_endpoint"),
             [(name, value) for name, value in parameters.items() if value],
@@ -195,9 +213,11 @@ class AuthorizationCode(Flow[State, Token]):
         if (error and code) or redirect.keys() & {"access_token", "id_token"}:
             raise _refused("malformed", "says two things at once")
         if error:  # §4.1.2.1; servers that send iss may leave it out here
-            raise oauth2_error(
-                error, redirect.get("error_description", ""), redirect.get("error_uri", "")
-            )
+            description, page = redirect.get("error_description", ""), redirect.get("error_uri", "")
+            if self.prompt is not None and error in _PROMPT_REFUSED:
+                hint = f"it may not know prompt={self.prompt}; log out there first, then log in"
+                raise OAuth2Error(error, description, hint=hint)
+            raise oauth2_error(error, description, page)
         if issuer is None and self.client.server.authorization_response_iss_parameter_supported:
             raise _refused("iss_missing", "does not say which authorization server it is from")
         if not code:

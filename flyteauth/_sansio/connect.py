@@ -43,6 +43,12 @@ def read_reply(request: Request, received: ResponseReceived) -> Object:
             )
     if response.transient and code not in {"unimplemented", "internal", "unknown", "data_loss"}:
         raise transient(received)
+    if code is None and response.status == 404:  # what Connect means by that
+        raise InvalidResponse(
+            f"{host_of(request.url)} has no such call; check that the endpoint is a Flyte 2 "
+            "control plane that offers it",
+            reason="unimplemented",
+        )
     if code is None:
         raise InvalidResponse(
             f"{host_of(request.url)} answered with status {response.status} and no reason; "
@@ -57,6 +63,8 @@ def read_reply(request: Request, received: ResponseReceived) -> Object:
 _HINTS = {
     "invalid_argument": "check the arguments",
     "not_found": "check the name",
+    "already_exists": "choose another name",
+    "failed_precondition": "it cannot be done as things are",
     "permission_denied": "ask for the permission, or log in as somebody else",
     "unauthenticated": "log in again",
     "unimplemented": "check that the endpoint is a Flyte 2 control plane",

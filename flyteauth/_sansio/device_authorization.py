@@ -218,7 +218,7 @@ class DeviceAuthorization(Flow[State, Token]):
                         raise
                     return _back_off(code, failures, at, 0.0)  # no OAuth error, no verdict
                 if "openid" not in self.scopes:
-                    token = evolve(token, id_token=None)  # nobody asked for it, nobody checks it
+                    token = token.replace(id_token=None)  # nobody asked for it, nobody checks it
                 if token.id_token is not None:
                     check(token, self.client, nonce=None, at=at, verified=self.verified)
                 return Done(token)

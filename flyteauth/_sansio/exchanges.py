@@ -5,15 +5,17 @@ The grants that are one request and one response: client credentials (RFC 6749 Â
 
 from __future__ import annotations
 
-from typing import Literal
-
-from attrs import evolve
+from typing import Final, Literal
 
 from .client import Client, join_scopes
 from .errors import ConfigError
-from .flow import Exchange, ResponseReceived
+from .flow import Backoff, Exchange, ResponseReceived
 from .id_token import check_refreshed
 from .tokens import Token, parse_token, raise_failure
+
+# Callers wait for a renewal: a server that wants to be left alone for longer is an error that
+# says so.
+BACKOFF: Final = Backoff(retry_after_max=10.0)
 
 
 def client_credentials(client: Client, scopes: tuple[str, ...] = ()) -> Exchange[Token]:
@@ -45,7 +47,7 @@ def refresh(client: Client, token: Token, scopes: tuple[str, ...] = ()) -> Excha
     def parse(received: ResponseReceived) -> Token:
         fresh = parse_token(received, client, scopes or token.scopes)
         if token.id_token is None or "openid" not in token.scopes:
-            fresh = evolve(fresh, id_token=None)  # nobody asked for it, nobody checks it
+            fresh = fresh.replace(id_token=None)  # nobody asked for it, nobody checks it
         elif fresh.id_token is not None:
             check_refreshed(fresh.id_token, token.id_token, client)
         return fresh.succeeding(token)

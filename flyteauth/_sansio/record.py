@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import Final
-
-from attrs import asdict, frozen
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
 
 from .errors import StoreError
-from .flow import load
-from .tokens import Token
+from .token import Token
+from .value import Value
+
+T = TypeVar("T")
 
 VERSION: Final = 1
 # What the first records did not have.
 _NEWER: Final = {"login": None, "forced_at": None, "generation": 0}
 
 
-@frozen
-class Record:
+class Record(Value):
     """One login. Its refresh token goes only to the token endpoint that it came from, for the
     client that it was issued to (RFC 6749 §10.4).
 
@@ -41,7 +42,7 @@ class Record:
 
     def dump(self) -> str:
         """Everything, secrets included, as JSON."""
-        return json.dumps({"version": VERSION, **asdict(self)})
+        return json.dumps({"version": VERSION, **vars(self), "token": vars(self.token)})
 
 
 def load_record(text: str) -> Record:
@@ -56,7 +57,80 @@ def load_record(text: str) -> Record:
             "the stored login is damaged or was written by another version; log in again",
             reason="corrupt",
         )
-    return load((Record,), {"class": "Record", **_NEWER, **saved})
+    try:
+        members = _members(_RECORD, {**_NEWER, **saved})
+    except (OverflowError, TypeError):
+        members = {}
+    if not members:
+        raise StoreError("the stored login is damaged; log in again", reason="corrupt")
+    return Record(**members)
+
+
+# What each member has to be. JSON's true is no number here, and no time is infinite.
+
+
+def _text(saved: object) -> str:
+    return _only(str, saved)
+
+
+def _time(saved: object) -> float:
+    time = float(saved) if type(saved) is int else _only(float, saved)
+    if not math.isfinite(time):
+        raise TypeError(time)
+    return time
+
+
+def _count(saved: object) -> int:
+    return _only(int, saved)
+
+
+def _texts(saved: object) -> tuple[str, ...]:
+    return tuple(map(_text, _only(list, saved)))
+
+
+def _or_none(read: Callable[[object], T]) -> Callable[[object], T | None]:
+    return lambda saved: None if saved is None else read(saved)
+
+
+def _token(saved: object) -> Token:
+    return Token(**_members(_TOKEN, saved))
+
+
+def _only(kind: type[T], saved: object) -> T:
+    if type(saved) is not kind:
+        raise TypeError(kind)
+    return saved
+
+
+_TOKEN: Final[Mapping[str, Callable[[object], object]]] = {
+    "access_token": _text,
+    "obtained_at": _time,
+    "expires_at": _or_none(_time),
+    "refresh_token": _or_none(_text),
+    "id_token": _or_none(_text),
+    "scopes": _texts,
+}
+_RECORD: Final[Mapping[str, Callable[[object], object]]] = {
+    "token": _token,
+    "token_endpoint": _text,
+    "client_id": _text,
+    "header": _text,
+    "issuer": _or_none(_text),
+    "revocation_endpoint": _or_none(_text),
+    "authentication": _or_none(_text),
+    "subject": _or_none(_text),
+    "login": _or_none(_text),
+    "forced_at": _or_none(_time),
+    "generation": _count,
+}
+
+
+def _members(kinds: Mapping[str, Callable[[object], object]], saved: object) -> dict[str, Any]:
+    """What *saved* has under the names of *kinds*; TypeError if that is not exactly all."""
+    members: dict[str, object] = _only(dict, saved)
+    if members.keys() != kinds.keys():
+        raise TypeError(members.keys())
+    return {name: kinds[name](value) for name, value in members.items()}
 
 
 def is_same(one: Record | None, other: Record | None) -> bool:

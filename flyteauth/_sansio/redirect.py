@@ -9,6 +9,9 @@ goes on waiting::
     method → Host → path → purpose → limits → parse → state → settle
 
 What settles is the flow's to judge: it alone may act on an error, an issuer or a code.
+
+A person may also paste where their browser ended. That goes through the same checks, as far as
+they make sense, and what is wrong with it costs nothing either.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import hmac
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes, urlencode, urlsplit
 
 from attrs import field, frozen
 
@@ -30,6 +33,12 @@ TARGET_MAX: Final = 32 * 1024  # RFC 9112 §3 asks for 8000 octets; codes and st
 _LOOPBACKS: Final = ("127.0.0.1", "[::1]", "localhost")
 _TARGET: Final = re.compile(r"[\x21\x22\x24-\x7e]+")  # visible ASCII without "#", RFC 9112 §3.2
 _ABSOLUTE: Final = re.compile(r"http://([^/?]*)(.*)", re.DOTALL | re.IGNORECASE)
+
+# A browser may hide the scheme, or have tried https on its own account; it went nowhere anyway.
+_PASTED: Final = re.compile(r"(?:https?://)?([^/?]*)(/[^?]*)?", re.IGNORECASE)
+_CODE: Final = re.compile(r"[\x21-\x7e]+")  # RFC 6749 App. A.11, without spaces
+# What is shorter is a user code, or a word; a code must not be guessed (RFC 6749 §10.10).
+_CODE_MIN: Final = 16
 
 # What RFC 6749 §4.1.2, §4.1.2.1 and §4.2.2 and RFC 9207 §2 define. Others are ignored.
 _KNOWN: Final = frozenset(
@@ -72,7 +81,8 @@ class Reply:
     """Answer, and go on waiting.
 
     ``reason`` is a stable word: method, host, path, prefetch, subresource, too_long, malformed,
-    state. ``error`` is what a response without any state claims, escaped: a hint at most.
+    state; of what was pasted also empty, no_code, duplicate, undecodable, iss. ``error`` is what a
+    response without any state claims, escaped: a hint at most.
     """
 
     status: int
@@ -110,6 +120,64 @@ def judge(request: IncomingRequest, redirect_uri: str, state: str) -> Settle | R
     if len(states) != 1 or not same(states[0], state):
         return Reply(400, "state", error="" if states else _claimed(fields))
     return Settle(f"{redirect_uri.partition('#')[0].partition('?')[0]}?{query}")
+
+
+def judge_pasted(
+    text: str, redirect_uri: str, state: str, issuer: str | None = None
+) -> Settle | Reply:
+    """What *text*, which a person pasted, means to the login that waits at *redirect_uri* for
+    *state* and, if known, *issuer*: the address where the browser ended, its query, or the code
+    in it (CBK-21).
+    """
+    text = text.strip().strip("<>\"'`").strip()
+    if not text:
+        return Reply(400, "empty")
+    if len(text) > TARGET_MAX:
+        return Reply(414, "too_long")
+    base = redirect_uri.partition("#")[0].partition("?")[0]
+    if not any(mark in text for mark in "=&/?"):
+        return _judge_code(text, base, state, issuer)
+    text = text.partition("#")[0]  # a browser hands fragments on
+    is_query = "?" not in text and "=" in text.partition("/")[0]
+    where, _, query = ("", "", text) if is_query else text.partition("?")
+    if where and (reply := _judge_address(where, redirect_uri)):
+        return reply
+    if not _TARGET.fullmatch(query):
+        return Reply(400, "malformed")
+    settled = Settle(f"{base}?{query}")
+    try:
+        parameters = parse_redirect(settled.uri)
+    except InvalidResponse as error:
+        return Reply(400, error.reason)
+    if not state or not same(parameters.get("state", ""), state):
+        return Reply(400, "state")
+    if None not in {issuer, parameters.get("iss")} and parameters["iss"] != issuer:
+        return Reply(400, "iss")
+    return settled if parameters.keys() & {"code", "error"} else Reply(400, "no_code")
+
+
+def _judge_address(where: str, redirect_uri: str) -> Reply | None:
+    """What is wrong with an address, without its query, as that of the redirect."""
+    expected = urlsplit(redirect_uri)
+    match = _PASTED.fullmatch(where)
+    if match is None or match[1].lower() not in _authorities(expected.netloc.lower()):
+        return Reply(421, "host")
+    return None if (match[2] or "/") == (expected.path or "/") else Reply(404, "path")
+
+
+def _judge_code(text: str, base: str, state: str, issuer: str | None) -> Settle | Reply:
+    """A code alone. It comes without a state, so it is taken on the word of the person, who is at
+    our own prompt: no web page can put it there. The same goes for the issuer; and whoever tricks
+    a person into pasting another's code is stopped by PKCE, for that code has another challenge.
+    """
+    try:
+        code = unquote_to_bytes(text).decode()
+    except UnicodeError:
+        return Reply(400, "undecodable")
+    if len(code) < _CODE_MIN or not _CODE.fullmatch(code) or not state:
+        return Reply(400, "no_code")
+    fields = {"code": code, "state": state, **({"iss": issuer} if issuer else {})}
+    return Settle(f"{base}?{urlencode(fields)}")
 
 
 _PURPOSE: Final = ("sec-purpose", "purpose", "x-moz")

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from attrs import frozen
-
-from .flow import Backoff
-from .tokens import Token
+from .token import Token
+from .value import Value
 
 LEEWAY: Final = 60.0
 LEEWAY_SHARE: Final = 0.2
@@ -20,30 +18,22 @@ JITTER: Final = 0.25
 SKEW: Final = 60.0
 BREAKER: Final = 30.0
 
-# Callers wait for a renewal: a server that wants to be left alone for longer is an error that
-# says so.
-BACKOFF: Final = Backoff(retry_after_max=10.0)
 
-
-@frozen
-class Use:
+class Use(Value):
     """The token is good until ``until``, when there is something to do; None: until rejected."""
 
     until: float | None
 
 
-@frozen
-class UseAndRefresh:
+class UseAndRefresh(Value):
     """The token is still good: use it, and get the next one meanwhile."""
 
 
-@frozen
-class Refresh:
+class Refresh(Value):
     """The token is spent: nothing works before a refresh."""
 
 
-@frozen
-class Authorize:
+class Authorize(Value):
     """Nothing is left to refresh with: a grant from the beginning."""
 
 

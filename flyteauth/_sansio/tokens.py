@@ -8,46 +8,16 @@ import re
 from typing import Final, NoReturn
 from urllib.parse import urlsplit
 
-from attrs import evolve, field, frozen
-
 from .client import Client
 from .errors import FlowError, InvalidResponse, OAuth2Error, Unreachable, quote
 from .flow import ResponseReceived
 from .http import Object, is_secure, known, member, parse_object, retry_after, seconds
+from .token import Token as Token  # noqa: PLC0414
 
 _B64TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750 §2.1
 _VSCHAR: Final = re.compile(r"[\x20-\x7e]+")  # RFC 6749 App. A.12, A.17
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
 _ERROR: Final = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 §5.2
-
-
-@frozen
-class Token:
-    """What a token response grants. Secrets are never in its repr.
-
-    ``obtained_at`` and ``expires_at`` are POSIX seconds; None means that nobody knows, and the
-    token is good until a server rejects it.
-    """
-
-    access_token: str = field(repr=False)
-    obtained_at: float
-    expires_at: float | None = None
-    refresh_token: str | None = field(default=None, repr=False)
-    id_token: str | None = field(default=None, repr=False)
-    scopes: tuple[str, ...] = ()
-
-    def without_refresh_token(self) -> Token:
-        return evolve(self, refresh_token=None)
-
-    def succeeding(self, old: Token) -> Token:
-        """This token as the outcome of refreshing *old*: what was not sent again still holds
-        (RFC 6749 §6).
-        """
-        return evolve(
-            self,
-            refresh_token=self.refresh_token or old.refresh_token,
-            id_token=self.id_token or old.id_token,
-        )
 
 
 def parse_token(received: ResponseReceived, client: Client, scopes: tuple[str, ...] = ()) -> Token:

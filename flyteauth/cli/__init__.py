@@ -5,33 +5,29 @@ Exit status: 0 done, 1 failed, 2 usage, 3 needs a person, 4 not logged in, 130 i
 
 from __future__ import annotations
 
-import argparse
+import atexit
+import gc
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from importlib import import_module
-from typing import Final
 
 from ..errors import Error, InteractionRequired, ReauthRequired
-
-_COMMANDS: Final = {
-    "login": "log in, and keep the login on this machine",
-    "token": "print an access token that is good now",
-    "logout": "forget the login, and have its tokens revoked",
-    "devserver": "run the embedded control plane",
-    "demo": "log in to an embedded control plane in every way there is",
-}
+from ._parser import complete, parse
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the result is the exit status."""
+    if arguments is None:
+        _spare_the_collector()
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if "_ARGCOMPLETE" in os.environ:
+        complete()
     _prepare_streams()
     try:
         try:
-            options = _parser(words).parse_args(words)
+            options = parse(words)
             return int(options.run(options))
         finally:
             sys.stdout.flush()
@@ -48,6 +44,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with suppress(OSError):  # what is still to be written must not fail once more
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _spare_the_collector() -> None:
+    """Looking for garbage in what was just imported, and once more when all of it goes with the
+    process, is a quarter of the time that a short command takes.
+    """
+    gc.set_threshold(50_000)
+    atexit.register(gc.freeze)
 
 
 def _say(text: str) -> None:
@@ -80,34 +84,3 @@ def exit_status(error: Error) -> int:
             return 3
         case _:
             return 1
-
-
-class _Version(argparse.Action):
-    """Prints the version; looking it up is slow, and seldom asked for."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from importlib.metadata import version
-
-        print(f"flyteauth {version('flyteauth')}")
-        parser.exit()
-
-
-def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="flyteauth",
-        description="Authentication for Flyte and Union.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Exit status: 0 done, 1 failed, 2 usage, 3 needs a person, 4 not logged in.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--config", metavar="FILE", help="the configuration file to use")
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name, summary in _COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
-        if name in words:  # only what is about to run is imported
-            module = import_module(f".{name}", __name__)
-            module.add_arguments(command)
-            run: Callable[[argparse.Namespace], int] = module.main
-            command.set_defaults(run=run)
-    return parser

@@ -6,35 +6,76 @@ import argparse
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from ..session import Session
+if TYPE_CHECKING:
+    from ..session import Session
 
 T = TypeVar("T")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--endpoint", help="the control plane, before what the configuration says")
-    parser.add_argument("--ca-cert", metavar="FILE", help="certificate authority to trust as well")
-    parser.add_argument(
+def add_arguments(parser: argparse.ArgumentParser, default: Any = argparse.SUPPRESS) -> None:
+    """Which control plane, and as whom: what goes before the configuration.
+
+    The same options stand before the command, where *default* is None. A command's own say nothing
+    unless they are given, so that they take nothing back.
+    """
+    group = parser.add_argument_group("which control plane, and as whom")
+    group.add_argument(
+        "--config", metavar="FILE", default=default, help="the configuration file to use"
+    )
+    group.add_argument(
+        "--endpoint",
+        metavar="URL",
+        default=default,
+        help="the control plane: a host, dns:///host or https://host:port",
+    )
+    group.add_argument(
+        "--account", metavar="LABEL", default=default, help="one of several logins at one endpoint"
+    )
+    group.add_argument(
         "--auth-type",
         metavar="TYPE",
-        help="pkce, headless (device flow) or client-secret, before what the configuration says",
+        default=default,
+        help="pkce, headless (device flow), client-secret, external-command or none",
+    )
+    group.add_argument(
+        "--ca-cert", metavar="FILE", default=default, help="certificate authority to trust as well"
+    )
+    group.add_argument(
+        "--insecure", action="store_true", default=default, help="no TLS, within this machine"
     )
 
 
-def run(options: argparse.Namespace, work: Callable[[Session], Awaitable[T]]) -> T:
-    """What *work* makes of the session that *options* describe."""
+def arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """What *options* say, as arguments of Session."""
+    return {
+        "endpoint": options.endpoint,
+        "account": options.account,
+        "auth_type": options.auth_type,
+        "ca_cert_file_path": options.ca_cert,
+        "insecure": options.insecure,
+    }
+
+
+def run(
+    options: argparse.Namespace,
+    work: Callable[[Session], Awaitable[T]],
+    *,
+    interactive: bool = False,
+    **more: Any,
+) -> T:
+    """What *work* makes of the session that *options* and *more*, arguments of Session, describe.
+
+    *interactive*: a person who is not logged in is asked to, if one is there.
+    """
     import anyio
 
+    from ..session import Session
+
     async def main() -> T:
-        session = Session.from_config(
-            options.config,
-            endpoint=options.endpoint,
-            ca_cert_file_path=options.ca_cert,
-            auth_type=options.auth_type,
-        )
-        async with session:
+        said = {**arguments(options), **more}
+        async with Session.from_config(options.config, interactive=interactive, **said) as session:
             return await work(session)
 
     with suppress(ValueError):  # not in the main thread

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
-from shlex import quote
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from typing import Any, Final
 
 import anyio
@@ -22,23 +20,33 @@ from ..events import AuthEvent, BrowserNeeded, CodeNeeded, LoggedIn, LoggedOut, 
 from ..session import Session
 
 ACCESS_TTL: Final = 2.0  # seconds
-DEADLINE: Final = 25.0
+DEADLINE: Final = 25.0  # for one round of logins, in which nobody has to click
+PATIENCE: Final = 180.0  # for the person who has to
 BACKENDS: Final = ("asyncio", "trio")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """It takes none."""
+    """What may be seen of it."""
+    parser.add_argument(
+        "--browser",
+        action="store_true",
+        help="open your own browser for the first login, and let you click there",
+    )
 
 
 def main(options: argparse.Namespace) -> int:
     settings = Settings(access_ttl=ACCESS_TTL, device_interval=1)
     try:
-        with serving(settings) as running, _browser():
+        with serving(settings) as running:
             print(f"An embedded control plane answers at {running.base_url}.")
             print(f"Its tokens live {ACCESS_TTL:.0f} seconds, and refresh tokens rotate.")
+            by_person = options.browser
+            if by_person:
+                print("Your browser opens for the first login; the others need nobody.")
             for backend in BACKENDS:
                 print(f"\n{backend}\n{'─' * len(backend)}", flush=True)
-                anyio.run(_tour, running, backend=backend)
+                anyio.run(_tour, running, by_person, backend=backend)
+                by_person = False
     except ServeError as error:
         print(f"flyteauth: {error}", file=sys.stderr)
         return 1
@@ -46,24 +54,14 @@ def main(options: argparse.Namespace) -> int:
     return 0
 
 
-@contextmanager
-def _browser() -> Iterator[None]:
-    """A $BROWSER that needs no person."""
-    before = os.environ.get("BROWSER")
-    os.environ["BROWSER"] = f"{quote(sys.executable)} -m {visitor.__name__} %s"
-    try:
-        yield
-    finally:
-        del os.environ["BROWSER"]
-        if before is not None:
-            os.environ["BROWSER"] = before
-
-
 class _Story:
-    """Tells what happens to one session, under its label. Plays the person with a telephone."""
+    """Tells what happens to one session, under its label. Plays the person, in the browser and
+    with a telephone, except *by_person*.
+    """
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, *, by_person: bool) -> None:
         self.label = label
+        self._by_person = by_person
 
     def tell(self, text: str) -> None:
         print(f"  {self.label:<12} {text}", flush=True)
@@ -71,11 +69,18 @@ class _Story:
 
     async def show(self, event: AuthEvent) -> None:
         match event:
-            case BrowserNeeded():
-                self.tell("a browser opens the login page")
-            case CodeNeeded(user_code, url, complete):
+            case BrowserNeeded(url, opens=True):
+                self.tell("your browser opens the login page; log in there, and allow")
+                self.tell("if none opens, this is the address:")
+                print(url, flush=True)
+            case BrowserNeeded(url):
+                if self._by_person:
+                    self.tell("no browser can be opened here")
+                self.tell("a program opens the login page, and allows")
+                _in_background(visitor.visit, url)
+            case CodeNeeded(user_code, url, complete, alternative=False):
                 self.tell(f"the code {user_code} is approved at {url}")
-                threading.Thread(target=visitor.visit, args=[complete or url], daemon=True).start()
+                _in_background(visitor.visit, complete or url)
             case LoggedIn(subject=subject):
                 self.tell(f"logged in as {subject or 'a service'}")
             case Refreshed():
@@ -86,21 +91,29 @@ class _Story:
                 self.tell(message)
 
 
-async def _tour(running: Running) -> None:
-    person: dict[str, Any] = {"endpoint": running.base_url, "token_store": "memory"}
+def _in_background(function: Callable[[str], object], url: str) -> None:
+    threading.Thread(target=function, args=[url], daemon=True).start()
+
+
+async def _tour(running: Running, by_person: bool) -> None:
+    person: dict[str, Any] = {
+        "endpoint": running.base_url,
+        "token_store": "memory",
+        "login_timeout": PATIENCE,
+    }
     ways: dict[str, dict[str, Any]] = {
         "PKCE": {**person, "auth_type": "Pkce", "redirect_uri": "http://127.0.0.1/callback"},
         "device flow": {**person, "auth_type": "DeviceFlow"},
         "API key": {"api_key": running.api_key},
     }
-    with anyio.fail_after(DEADLINE):
+    with anyio.fail_after(DEADLINE + (PATIENCE if by_person else 0)):
         async with AsyncExitStack() as stack:
             sessions: list[tuple[Session, _Story]] = []
             for label, arguments in ways.items():
-                story = _Story(label)
+                story = _Story(label, by_person=by_person)
                 session = await stack.enter_async_context(Session(presenter=story, **arguments))
                 sessions.append((session, story))
-                await session.login()
+                await session.login(open_browser=by_person)
                 await _call(session, story)
             print(f"\n  {ACCESS_TTL:.0f} seconds later\n", flush=True)
             await anyio.sleep(ACCESS_TTL)

@@ -1,18 +1,38 @@
-"""``flyteauth logout``"""
+"""``flyteauth logout``: this login, or with ``--all`` each one that this machine knows of."""
 
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from ..session import Session
-from ._session import add_arguments, run
+from ._ndjson import presenting, told
+from ._session import add_arguments as add_session_arguments, run
 
-__all__ = ["add_arguments", "main"]
+if TYPE_CHECKING:
+    from ..session import Session
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_session_arguments(parser)
+    parser.add_argument(
+        "--all", action="store_true", help="every login that is kept on this machine"
+    )
+    parser.add_argument("--json", action="store_true", help="print events as lines of JSON")
+    parser.set_defaults(usage_error=parser.error)
 
 
 def main(options: argparse.Namespace) -> int:
+    if options.all:
+        for name in ("endpoint", "account"):
+            if getattr(options, name) is not None:
+                options.usage_error(f"argument --all: not allowed with argument --{name}")
+        from ._logout_all import log_out_everywhere
+
+        return log_out_everywhere(options)
+
     async def logout(session: Session) -> None:
         await session.logout()
 
-    run(options, logout)
+    with told(json=options.json):
+        run(options, logout, **presenting(json=options.json))
     return 0

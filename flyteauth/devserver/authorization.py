@@ -265,6 +265,14 @@ class AuthorizationServer:
             del self._access_tokens[value]
         return Response(200, NO_STORE)  # §2.2: also for a token that is unknown
 
+    def unregister(self, client_id: str) -> None:
+        """Forgets a client and all that it was issued: nothing of it passes to a successor."""
+        self.clients.remove(client_id)
+        _drop_all(self._codes, lambda code: code.request.client.client_id == client_id)
+        _drop_all(self._devices, lambda grant: grant.client_id == client_id)
+        _drop_all(self._refresh_tokens, lambda token: token.family.client_id == client_id)
+        _drop_all(self._access_tokens, lambda token: token.client_id == client_id)
+
     # What the protected calls ask.
 
     def access(self, token: str, at: float) -> AccessToken | None:
@@ -295,7 +303,8 @@ class AuthorizationServer:
         at: float,
     ) -> Family:
         family = Family(client.client_id, subject, scopes, auth_time)
-        if not self.settings.fault("no-refresh-token"):
+        may = REFRESH_TOKEN in client.grant_types
+        if may and not self.settings.fault("no-refresh-token"):
             # Also without the scope "offline": Flyte's client cannot do without.
             family.refresh_token = self._new_refresh_token(family, at)
         return family
@@ -359,6 +368,11 @@ def _owned(client: Registration, client_id: str) -> None:
     """RFC 7009 §2.1: a token is revoked only by the client that it was issued to."""
     if client.client_id != client_id:
         raise Refusal("invalid_grant", "the token was issued to another client")
+
+
+def _drop_all(kept: dict[str, T], gone: Callable[[T], bool]) -> None:
+    for key in [key for key, value in kept.items() if gone(value)]:
+        del kept[key]
 
 
 def _drop(kept: dict[str, T], gone: Callable[[T], bool]) -> None:

@@ -86,8 +86,10 @@ class Browser:
                 raise Refusal("invalid_request", "prompt=none does not go with others")
             error = "consent_required" if known else "login_required"
             raise Refusal(error, "a person has to decide, and prompt=none forbids to ask")
-        if visitor is None or not known or wanted.prompt & {"login", "select_account"}:
-            return self._login_page(visitor, action, at, hint=wanted.login_hint)
+        hint = _username(wanted.login_hint or "")
+        another = visitor is not None and hint not in {None, visitor.username}
+        if visitor is None or not known or another or wanted.prompt & {"login", "select_account"}:
+            return self._login_page(visitor, action, at, hint=hint)
         return self._consent_page(visitor, action, wanted, at)
 
     def _posted_to_authorize(
@@ -189,7 +191,7 @@ class Browser:
                 return self._login_page(visitor, action, at)
             case visitor, decision, _:
                 self._server.decide(grant, visitor.username if decision == "allow" else None)
-                return _device_result(grant)
+                return _device_result(grant, visitor)
 
     def _device_page(self, visitor: Visitor, grant: DeviceGrant, at: float) -> Response:
         action = _device_action(grant)
@@ -339,16 +341,30 @@ class Browser:
         return pages.page_response(status, page, self._set_cookie(visitor, at))
 
     def _error(self, refusal: Refusal) -> Response:
-        text = f"The program that sent you here made a mistake: {refusal.description}."
+        text = (
+            f"The program that sent you here made a mistake: {refusal.description}. "
+            "Close this page, and start again from there."
+        )
         page = pages.error("This request cannot be answered", text, refusal.error)
         return pages.page_response(400, page)
 
 
-def _device_result(grant: DeviceGrant) -> Response:
+def _device_result(grant: DeviceGrant, visitor: Visitor) -> Response:
     if grant.denied:
-        page = pages.result("Access denied", "Your device was told no. You can close this page.")
+        page = pages.result(
+            "Access denied",
+            "The device that shows this code gets no access. You can close this page.",
+            grant.user_code,
+            ok=False,
+        )
     else:
-        page = pages.result("Device connected", "You can close this page and go back to it.")
+        page = pages.result(
+            "Access allowed",
+            f"The device that shows this code may now act for {visitor.username}. "
+            "Go back to it; you can close this page.",
+            grant.user_code,
+            ok=True,
+        )
     return pages.page_response(200, page)
 
 

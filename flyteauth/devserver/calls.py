@@ -17,8 +17,8 @@ from .identity import profile, subject_of
 from .issued import AccessToken
 from .messages import Target, json_response, parse_json
 
-_PAGE: Final = 100
-_PAGE_MAX: Final = 1000
+PAGE: Final = 100
+PAGE_MAX: Final = 1000
 
 Message = Mapping[str, Any]
 
@@ -26,7 +26,10 @@ _STATUS: Final = {
     "invalid_argument": 400,
     "unauthenticated": 401,
     "permission_denied": 403,
+    "failed_precondition": 400,
     "not_found": 404,
+    "already_exists": 409,
+    "resource_exhausted": 429,
     "unimplemented": 501,
     "unavailable": 503,
 }
@@ -123,9 +126,9 @@ def list_projects(message: Message) -> dict[str, Any]:
 
 def list_tasks(message: Message) -> dict[str, Any]:
     """flyteidl2.task.TaskService/ListTasks."""
-    wanted = _part(message, "projectId", "project_id")
+    wanted = part(message, "projectId", "project_id")
     tasks = [_task(*where, name) for where, name in _entities(_TASKS, wanted)]
-    reply = _page("tasks", tasks, _part(message, "request"))
+    reply = _page("tasks", tasks, part(message, "request"))
     if tasks:
         reply["metadata"] = {"total": len(tasks), "filteredTotal": len(tasks)}
     return reply
@@ -133,9 +136,9 @@ def list_tasks(message: Message) -> dict[str, Any]:
 
 def list_apps(message: Message) -> dict[str, Any]:
     """flyteidl2.app.AppService/List."""
-    wanted = _part(message, "project")
+    wanted = part(message, "project")
     apps = [_app(*where, name) for where, name in _entities(_APPS, wanted)]
-    return _page("apps", apps, _part(message, "request"))
+    return _page("apps", apps, part(message, "request"))
 
 
 LISTS: Final[Mapping[str, Callable[[Message], dict[str, Any]]]] = {
@@ -192,7 +195,7 @@ def _app(project: str, domain: str, name: str) -> dict[str, Any]:
     }
 
 
-def _part(message: Message, *names: str) -> Message:
+def part(message: Message, *names: str) -> Message:
     """A message within a message; JSON may spell a field either way, and null is absent."""
     for name in names:
         part = message.get(name)
@@ -205,8 +208,8 @@ def _part(message: Message, *names: str) -> Message:
 
 def _page(name: str, entities: Sequence[object], request: Message) -> dict[str, Any]:
     """The page that ``limit`` and ``token`` ask for, and the token of the next one."""
-    limit = min(_number(request, "limit") or _PAGE, _PAGE_MAX)
-    start = _number(request, "token")
+    limit = min(number(request, "limit") or PAGE, PAGE_MAX)
+    start = number(request, "token")
     shown = entities[start : start + limit]
     reply: dict[str, Any] = {}
     if shown:
@@ -216,7 +219,7 @@ def _page(name: str, entities: Sequence[object], request: Message) -> dict[str, 
     return reply
 
 
-def _number(request: Message, name: str) -> int:
+def number(request: Message, name: str) -> int:
     """A number that is not negative; JSON may write it as text, and absent is zero."""
     value = request.get(name)
     if value is None or value == "":

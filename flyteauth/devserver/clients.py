@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import unquote_plus
 
@@ -16,6 +17,7 @@ AUTHORIZATION_CODE: Final = "authorization_code"
 REFRESH_TOKEN: Final = "refresh_token"  # noqa: S105 - the name of a grant
 CLIENT_CREDENTIALS: Final = "client_credentials"
 DEVICE_CODE: Final = "urn:ietf:params:oauth:grant-type:device_code"
+PUBLIC: Final = "none"  # the method of a client that cannot authenticate
 
 SCOPES: Final = ("all", "offline", "access_token", "openid", "profile", "email", "offline_access")
 DEFAULT_SCOPES: Final = ("offline", "all")
@@ -30,12 +32,21 @@ _LOOPBACK_REDIRECT: Final = re.compile(
 
 @frozen
 class Registration:
-    """A registered client (RFC 6749 §2). Without a secret it is public."""
+    """A registered client (RFC 6749 §2), in the words of RFC 7591 §2.
+
+    Without a secret it is public. ``client_id_issued_at``: POSIX seconds. ``redirects``: to any
+    port of this machine.
+    """
 
     client_id: str
-    grant_types: frozenset[str]
+    grant_types: tuple[str, ...]
     client_secret: str | None = field(default=None, repr=False)
     redirects: bool = False
+    client_name: str = ""
+    client_id_issued_at: int = 0
+    redirect_uris: tuple[str, ...] = ()
+    response_types: tuple[str, ...] = ()
+    token_endpoint_auth_method: str = PUBLIC
 
     def must_be_allowed(self, grant_type: str) -> None:
         if grant_type not in self.grant_types:
@@ -43,25 +54,48 @@ class Registration:
 
     def may_redirect_to(self, uri: str) -> bool:
         """Whether *uri* is a registered redirect_uri (RFC 6749 §3.1.2.2, RFC 8252 §7.3)."""
+        if uri in self.redirect_uris:
+            return True
         match = _LOOPBACK_REDIRECT.fullmatch(uri)
         return self.redirects and match is not None and int(match[1] or 80) < 65536
 
 
 class Clients:
-    """The registered clients: Flyte's two public ones, and one service client."""
+    """The registered clients: Flyte's two public ones, a service client, and what people add."""
 
     def __init__(self, client_secret: str) -> None:
-        public = frozenset({AUTHORIZATION_CODE, REFRESH_TOKEN, DEVICE_CODE})
-        own = frozenset({CLIENT_CREDENTIALS})
-        self.service: Final = Registration(SERVICE_CLIENT_ID, own, client_secret)
+        public = (AUTHORIZATION_CODE, REFRESH_TOKEN, DEVICE_CODE)
+        self.service: Final = Registration(
+            SERVICE_CLIENT_ID,
+            (CLIENT_CREDENTIALS,),
+            client_secret,
+            client_name=SERVICE_CLIENT_ID,
+            token_endpoint_auth_method="client_secret_basic",  # noqa: S106 - the name of a method
+        )
         self._by_id: Final = {
             "flytectl": Registration("flytectl", public, redirects=True),
             "flyte-cli": Registration("flyte-cli", public, redirects=True),
             SERVICE_CLIENT_ID: self.service,
         }
+        self._built_in: Final = frozenset(self._by_id)
 
     def get(self, client_id: str) -> Registration | None:
         return self._by_id.get(client_id)
+
+    def is_built_in(self, client_id: str) -> bool:
+        """Whether the client was there before anybody added one."""
+        return client_id in self._built_in
+
+    def apps(self) -> Sequence[Registration]:
+        """What counts as an app, by client id: all but Flyte's own public clients."""
+        found = (client for client in self._by_id.values() if not client.redirects)
+        return sorted(found, key=lambda client: client.client_id)
+
+    def add(self, client: Registration) -> None:
+        self._by_id[client.client_id] = client
+
+    def remove(self, client_id: str) -> None:
+        del self._by_id[client_id]
 
     def authenticated(self, request: Request, form: Form) -> Registration:
         """The client that sent *request* (RFC 6749 §2.3); raises Refusal."""

@@ -23,9 +23,10 @@ from attrs import asdict, frozen
 
 from .._sansio.http import Headers, Request, Response
 from . import discovery, pages, signing
+from .apps import Apps
 from .authorization import AuthorizationServer
 from .browser import Browser
-from .calls import LISTS, ConnectError, read_message, user_info
+from .calls import LISTS, ConnectError, Message, read_message, user_info
 from .clients import SERVICE_CLIENT_ID
 from .identity import DEFAULT_USER
 from .issued import AccessToken
@@ -94,6 +95,7 @@ class ControlPlane:
         source = Seed(seed)
         self._server = AuthorizationServer(settings, source)
         self._browser = Browser(settings, source, self._server)
+        self._apps = Apps(settings, source, self._server)
         self._routes = self._build_routes()
 
     def handle(self, request: Request, at: float) -> Response:
@@ -179,6 +181,8 @@ class ControlPlane:
             routes[path] = {"GET": document, **({"POST": document} if connect else {})}
         for path in LISTS:
             routes[path] = {"POST": self._list}
+        for path in self._apps.calls:
+            routes[path] = {"POST": self._manage_apps}
         routes["/flyteidl2.auth.IdentityService/UserInfo"] = {"POST": self._user_info}
         routes["/me"] = {"GET": self._me}
         if not self.settings.fault("no-auth"):
@@ -262,6 +266,20 @@ class ControlPlane:
     # Calls.
 
     def _list(self, request: Request, target: Target, at: float) -> Response:
+        return self._called(request, target, at, lambda message, _: LISTS[target.path](message))
+
+    def _manage_apps(self, request: Request, target: Target, at: float) -> Response:
+        rule = self._apps.calls[target.path]
+        return self._called(request, target, at, lambda message, access: rule(message, access, at))
+
+    def _called(
+        self,
+        request: Request,
+        target: Target,
+        at: float,
+        rule: Callable[[Message, AccessToken | None], Message],
+    ) -> Response:
+        """What *rule* makes of a message that came with a token for everything."""
         if self.settings.fault("login-redirect"):
             return Response(302, (("location", _LOGIN_PROXY),))
         access = self._authenticated(request, at)
@@ -273,7 +291,7 @@ class ControlPlane:
         message = read_message(request, target)
         if isinstance(message, Response):
             return message
-        return json_response(200, LISTS[target.path](message))
+        return json_response(200, rule(message, access))
 
     def _user_info(self, request: Request, target: Target, at: float) -> Response:
         if self.settings.fault("login-redirect"):

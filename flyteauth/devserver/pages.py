@@ -19,33 +19,45 @@ from .messages import NO_STORE
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --page: #f4f2f8; --card: #fff; --text: #1d1a24;
-  --soft: #5e5870; --line: #d9d4e3; --accent: #6d28d9; --on-accent: #fff; --bad: #b3261e; }
+  --soft: #5e5870; --line: #d9d4e3; --accent: #6d28d9; --on-accent: #fff; --good: #146c43;
+  --bad: #b3261e; }
 @media (prefers-color-scheme: dark) { :root { --page: #15131b; --card: #201d29; --text: #efedf4;
-  --soft: #aca5bd; --line: #3b364a; --accent: #b794f6; --on-accent: #1b1426; --bad: #ff8f87; } }
+  --soft: #aca5bd; --line: #3b364a; --accent: #b794f6; --on-accent: #1b1426; --good: #6fd6a0;
+  --bad: #ff8f87; } }
 * { box-sizing: border-box; }
+html { -webkit-text-size-adjust: 100%; text-size-adjust: 100%; }
 body { margin: 0; min-height: 100vh; display: flex; align-items: center; justify-content: center;
   padding: 1rem; background: var(--page); color: var(--text);
   font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
-main { width: 100%; max-width: 27rem; padding: 2rem; background: var(--card);
+main { width: 100%; max-width: 27rem; padding: clamp(1.25rem, 6vw, 2rem); background: var(--card);
   border: 1px solid var(--line); border-radius: .75rem; overflow-wrap: anywhere; }
-h1 { margin: 0 0 1rem; font-size: 1.4rem; line-height: 1.25; }
-p, ul, dl { margin: 0 0 1rem; }
+main > :last-child, form > :last-child { margin-bottom: 0; }
+h1 { margin: 0 0 .75rem; font-size: 1.4rem; line-height: 1.25; }
+p, ul, form { margin: 0 0 1rem; }
 ul { padding-left: 1.25rem; }
-.soft { color: var(--soft); font-size: .875rem; }
-.bad { color: var(--bad); font-weight: 600; }
+a { color: var(--accent); }
+.soft, .where { color: var(--soft); font-size: .875rem; }
+.where { margin-bottom: .25rem; }
+.good { color: var(--good); }
+.bad { color: var(--bad); }
+p.bad { font-weight: 600; }
 .code { display: block; margin: 0 0 1rem; padding: .5rem; text-align: center; letter-spacing: .1em;
-  font: 600 1.75rem/1.3 ui-monospace, monospace; border: 1px dashed var(--line);
+  font: 600 1.75rem/1.3 ui-monospace, monospace; border: 1px dashed var(--soft);
   border-radius: .5rem; }
 label { display: block; margin-bottom: .25rem; font-weight: 600; }
 input[type=text] { width: 100%; margin-bottom: 1rem; padding: .625rem .75rem; font: inherit;
   color: inherit; background: transparent; border: 1px solid var(--soft); border-radius: .5rem; }
+input.typed { text-align: center; text-transform: uppercase; letter-spacing: .1em;
+  font: 600 1.5rem/1.3 ui-monospace, monospace; }
+input[aria-invalid] { border-color: var(--bad); }
+::placeholder { color: var(--soft); opacity: 1; font-weight: 400; }
 .buttons { display: flex; flex-wrap: wrap; gap: .75rem; margin-bottom: 1rem; }
 button { flex: 1 1 8rem; padding: .625rem 1rem; font: inherit; font-weight: 600; cursor: pointer;
   color: var(--text); background: transparent; border: 1px solid var(--soft);
   border-radius: .5rem; }
 button.first { color: var(--on-accent); background: var(--accent); border-color: var(--accent); }
-button.link { flex: none; padding: 0; border: 0; font-weight: 400; text-decoration: underline;
-  color: var(--soft); }
+button.link { flex: none; padding: .25rem 0; border: 0; font-weight: 400;
+  text-decoration: underline; color: var(--soft); }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
 """
 
@@ -70,6 +82,17 @@ HEADERS: Final[Headers] = (
 
 Hidden = Mapping[str, str]
 
+_WHERE: Final = "flyteauth devserver, for development"
+
+_MEANING: Final = {
+    "all": "use the control plane in your name",
+    "offline": "stay logged in without asking again",
+    "offline_access": "stay logged in without asking again",
+    "openid": "know who you are",
+    "profile": "see your name",
+    "email": "see your email address",
+}
+
 
 def page_response(status: int, page: str, headers: Headers = ()) -> Response:
     return Response(status, (*HEADERS, *headers), page.encode())
@@ -80,15 +103,14 @@ def login(*, action: str, hidden: Hidden, username: str, message: str = "") -> s
     return _page(
         "Log in",
         _message(message),
-        "<p>This is a control plane for development. It accepts any name and asks for no "
-        "password.</p>",
+        "<p>This control plane accepts any name and asks for no password.</p>",
         _form(
             action,
             hidden,
             '<label for="username">User name</label>'
             '<input type="text" id="username" name="username" required maxlength="64" '
-            f'autocomplete="username" autocapitalize="none" spellcheck="false" autofocus '
-            f'value="{escape(username)}">',
+            'autocomplete="username" autocapitalize="none" spellcheck="false" autofocus '
+            f'value="{escape(username)}"{_invalid(message)}>',
             _buttons(("login", "Log in")),
         ),
     )
@@ -110,7 +132,7 @@ def consent(
         f"<p><strong>{escape(client_id)}</strong> wants to act for "
         f"<strong>{escape(username)}</strong> with these scopes:</p>"
     )
-    listed = "".join(f"<li>{escape(scope)}</li>" for scope in scopes)
+    listed = "".join(f"<li>{_scope(scope)}</li>" for scope in scopes)
     # RFC 8628 §5.4: a stranger may have sent the link, so the user compares the code.
     check = (
         "<p>Go on only if your device shows exactly this code, and you started this login:</p>"
@@ -128,8 +150,8 @@ def consent(
             action,
             hidden,
             _buttons(("allow", "Allow"), ("deny", "Deny")),
-            '<p class="soft">Not you? <button class="link" name="decision" value="switch">'
-            "Log in with another name</button></p>",
+            '<p class="soft">Not you? <button type="submit" class="link" name="decision" '
+            'value="switch">Log in with another name</button></p>',
         ),
         where,
     )
@@ -145,30 +167,36 @@ def activation(*, action: str, hidden: Hidden, user_code: str = "", message: str
             action,
             hidden,
             '<label for="user_code">Code</label>'
-            '<input type="text" id="user_code" name="user_code" required maxlength="32" '
-            'placeholder="XXXX-XXXX" autocomplete="off" autocapitalize="characters" '
-            f'spellcheck="false" autofocus value="{escape(user_code)}">',
+            '<input type="text" class="typed" id="user_code" name="user_code" required '
+            'maxlength="32" placeholder="XXXX-XXXX" autocomplete="off" spellcheck="false" '
+            'autocapitalize="characters" autofocus '
+            f'value="{escape(user_code)}"{_invalid(message)}>',
             _buttons(("continue", "Continue")),
         ),
     )
 
 
-def result(title: str, text: str) -> str:
-    """Tells how it ended."""
-    return _page(title, f"<p>{escape(text)}</p>")
+def result(title: str, text: str, user_code: str, *, ok: bool) -> str:
+    """Tells how it ended, and for which device."""
+    return _page(
+        title,
+        f'<p role="status">{escape(text)}</p>',
+        f'<strong class="code">{escape(user_code)}</strong>',
+        mark="good" if ok else "bad",
+    )
 
 
 def error(title: str, text: str, code: str = "") -> str:
     """Tells what is wrong with a request, and to whom: never a redirect (RFC 6749 §4.1.2.1)."""
     name = f'<p class="soft">Error code: {escape(code)}</p>' if code else ""
-    return _page(title, f'<p class="bad">{escape(text)}</p>', name)
+    return _page(title, f'<p role="alert">{escape(text)}</p>', name, mark="bad")
 
 
 def home(base_url: str) -> str:
     """What a browser sees at the root."""
     return _page(
         "flyteauth control plane",
-        "<p>This is the embedded control plane of flyteauth, for development and tests.</p>",
+        "<p>This is the embedded control plane of flyteauth.</p>",
         f"<p>Its endpoint is <strong>{escape(base_url)}</strong></p>",
         '<p><a href="/activate">Connect a device</a></p>',
     )
@@ -189,18 +217,30 @@ def proxy(status: int, headers: Headers = ()) -> Response:
     return Response(status, (("content-type", "text/html"), *headers), page.encode())
 
 
-def _page(title: str, *parts: str) -> str:
+def _page(title: str, *parts: str, mark: str = "") -> str:
+    heading = f'<h1 class="{mark}">' if mark else "<h1>"
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<link rel="icon" href="data:,">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head>"
-        f"<body><main><h1>{escape(title)}</h1>{''.join(parts)}</main></body></html>"
+        f'<body><main><p class="where">{_WHERE}</p>'
+        f"{heading}{escape(title)}</h1>{''.join(parts)}</main></body></html>"
     )
 
 
 def _message(text: str) -> str:
-    return f'<p class="bad" role="alert">{escape(text)}</p>' if text else ""
+    return f'<p class="bad" id="message" role="alert">{escape(text)}</p>' if text else ""
+
+
+def _invalid(message: str) -> str:
+    return ' aria-invalid="true" aria-describedby="message"' if message else ""
+
+
+def _scope(scope: str) -> str:
+    """A scope, and for those who do not know its name what it means."""
+    meaning = _MEANING.get(scope)
+    return escape(scope) + (f' <span class="soft">{meaning}</span>' if meaning else "")
 
 
 def _form(action: str, hidden: Hidden, *parts: str) -> str:

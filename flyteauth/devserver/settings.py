@@ -46,6 +46,7 @@ FAULTS: Final[dict[str, str]] = {
     "poll-502-html": "the first and then every second poll gets 502 with a page",
     # Calls and revocation
     "always-401": "protected calls reject every token",
+    "apps-unimplemented": "there are no API keys (501), as in Flyte without Union",
     "revoke-503": "revocation is not available (503)",
 }
 

@@ -106,10 +106,31 @@ class TestAuthorize:
         _, person = visit()
         assert person.open(authorization_url(login_hint="dora")).fields["username"] == "dora"
 
-    def test_prompt_login_asks_again(self) -> None:
+    def test_login_hint_of_whoever_is_logged_in_asks_for_no_name(self) -> None:
+        _, person = visit()
+        person.log_in(person.open(authorization_url()), "dora")
+        assert "allow" in person.open(authorization_url(login_hint="dora")).decisions
+
+    def test_login_hint_of_somebody_else_asks_for_the_name(self) -> None:
+        _, person = visit()
+        person.log_in(person.open(authorization_url()), "bob")
+        page = person.open(authorization_url(login_hint="dora"))
+        assert page.decisions == ["login"]
+        assert page.fields["username"] == "dora"
+        assert "dora" in person.log_in(page, "dora").text
+
+    @pytest.mark.parametrize("hint", ["x" * 65, "a\u202eb", " "])
+    def test_a_login_hint_that_cannot_be_shown_says_nothing(self, hint: str) -> None:
+        _, person = visit()
+        assert person.open(authorization_url(login_hint=hint)).fields["username"] == "alice"
+        person.log_in(person.open(authorization_url()), "bob")
+        assert "allow" in person.open(authorization_url(login_hint=hint)).decisions
+
+    @pytest.mark.parametrize("prompt", ["login", "select_account", "select_account consent"])
+    def test_prompt_login_asks_again(self, prompt: str) -> None:
         _, person = visit()
         person.log_in(person.open(authorization_url()))
-        page = person.open(authorization_url(prompt="login"))
+        page = person.open(authorization_url(prompt=prompt))
         assert page.decisions == ["login"]
         consent = person.log_in(page)
         assert answer(person.submit(consent, "allow").response)["code"]
@@ -227,7 +248,8 @@ class TestActivate:
         assert device["user_code"] in consent.text
         assert "flytectl" in consent.text
         end = person.submit(consent, "allow")
-        assert "Device connected" in end.text
+        assert "Access allowed" in end.text
+        assert "bob" in end.text
         peer.at += 1
         token = reply(peer.poll(device["device_code"]))["access_token"]
         assert body(peer.call(USER_INFO, token))["subject"] == "bob"

@@ -26,6 +26,7 @@ from .test_authorization import claims
 from .test_discovery import CLIENT, EXACT, METADATA
 
 WELL_KNOWN = "/.well-known/oauth-authorization-server"
+LIST_KEYS = "/cloudidl.identity.AppsService/List"
 DISCOVERY = (METADATA, CLIENT, "/config/v1/flyte_client", WELL_KNOWN)
 
 CHECKS: dict[str, Callable[[], None]] = {}
@@ -281,6 +282,17 @@ def revoke_503() -> None:
     assert response.status == 503
     assert response.header("retry-after") == "1"
     assert peer.good(tokens["access_token"])
+
+
+@check
+def apps_unimplemented() -> None:
+    peer = Peer("apps-unimplemented")
+    response = peer.call(LIST_KEYS, peer.login()["access_token"])
+    assert response.status == 501
+    assert body(response)["code"] == "unimplemented"
+    assert peer.call(LIST_KEYS).status == 401
+    other = Peer()
+    assert "apps" in reply(other.call(LIST_KEYS, other.login()["access_token"]))
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -19,7 +19,7 @@ from .harness import AUTHORIZATION, BASE, DEVICE_CODE, SEED, START, USER_INFO, P
 
 PACKAGE = Path(flyteauth.devserver.__file__).parent
 PURE = """
-    authorization browser calls clients discovery identity issued messages model pages requests
+    apps authorization browser calls clients discovery identity issued messages model pages requests
     seed settings signing
 """.split()
 ROUTES = sorted(ControlPlane(Settings(base_url=BASE), SEED)._routes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import pty
@@ -11,19 +12,23 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from flyteauth.devserver.serve import Running, serving
 from flyteauth.devserver.settings import Settings
+
+from ..io.screens import Seen, seen
 
 FLYTEAUTH = str(Path(sys.executable).with_name("flyteauth"))
 DEADLINE = 30.0
@@ -91,8 +96,14 @@ class Home:
     @contextmanager
     def started(self, *words: str, **environ: str) -> Iterator[subprocess.Popen[str]]:
         """``flyteauth`` with *words* while the body runs; killed if it still runs then."""
+        with self.executed([FLYTEAUTH, *words], **environ) as process:
+            yield process
+
+    @contextmanager
+    def executed(self, argv: Sequence[str], **environ: str) -> Iterator[subprocess.Popen[str]]:
+        """The same for any program."""
         with subprocess.Popen(
-            [FLYTEAUTH, *words],
+            argv,
             cwd=self.path,
             env=self.environ(**environ),
             stdin=subprocess.DEVNULL,
@@ -107,9 +118,16 @@ class Home:
                     process.kill()
 
     def at_terminal(
-        self, argv: Sequence[str], environ: Mapping[str, str], columns: int = 80
+        self,
+        argv: Sequence[str],
+        environ: Mapping[str, str],
+        columns: int = 80,
+        *,
+        typed: str = "",
     ) -> Ended:
-        """*argv* with a terminal for standard input and error; ``err`` is what it shows."""
+        """*argv* with a terminal for standard input and error; ``err`` is what it shows. *typed*
+        is what is typed there before anything is asked.
+        """
         ours, theirs = pty.openpty()
         with ExitStack() as stack:
             stack.callback(os.close, ours)
@@ -122,6 +140,7 @@ class Home:
                 stderr=theirs,
             )
             os.close(theirs)
+            os.write(ours, typed.encode())
             stack.enter_context(process)
             stack.callback(process.kill)  # harmless if it has ended
             shown = _everything_from(ours, process)
@@ -254,3 +273,127 @@ def login(home: Home, endpoint: str, *words: str) -> Ended:
 
 def lines(path: Path) -> Sequence[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+# A terminal that can be typed at, and a shell of sorts: it runs one command in the foreground (or
+# in the background), as the job of a session of its own, and tells whether the terminal is
+# afterwards as it was. It must outlive the command, for a terminal without its session is reset.
+_SHELL = """
+import json, os, signal, subprocess, sys, termios, time
+place, *argv = sys.argv[1:]
+os.close(os.open(os.ttyname(0), os.O_RDWR))
+before = termios.tcgetattr(0)
+signal.signal(signal.SIGINT, lambda *_: None)
+group = {"process_group": 0} if place == "background" else {}
+with subprocess.Popen(argv, stdout=subprocess.PIPE, **group) as child:
+    print(child.pid, flush=True)
+    out = child.stdout.read().decode()
+    status = child.wait()
+restored = termios.tcgetattr(0) == before
+print(json.dumps({"status": status, "out": out, "restored": restored}), flush=True)
+"""
+
+
+@define
+class AtTerminal:
+    """A command at a terminal. ``data`` is all that it has written there."""
+
+    shell: subprocess.Popen[str] = field(repr=False)
+    pid: int
+    terminal: int
+    columns: int
+    rows: int
+    data: bytes = field(default=b"", repr=False)
+
+    @property
+    def view(self) -> Seen:
+        return seen(self.data, self.columns, self.rows)
+
+    def sees(self, text: str) -> str:
+        """Everything that the person sees, as soon as *text* is there."""
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            more, over = self._look(), self.shell.poll() is not None
+            if text in self.view.prose:
+                return self.view.text
+            assert time.monotonic() < deadline, self.view.text
+            assert more or not over, self.view.text
+
+    def types(self, text: str) -> None:
+        os.write(self.terminal, text.encode())
+
+    def ends(self) -> Closed:
+        """How it ended, and how many seconds after this was called."""
+        assert self.shell.stdout is not None
+        began = time.monotonic()
+        while not select.select([self.shell.stdout], [], [], 0.05)[0]:
+            assert time.monotonic() < began + DEADLINE, self.view.text
+            self._look()
+        seconds = time.monotonic() - began
+        result = json.loads(self.shell.stdout.readline())
+        self._look()
+        return Closed(seconds=seconds, **result)
+
+    def _look(self) -> bool:
+        before = len(self.data)
+        while select.select([self.terminal], [], [], 0.05)[0]:
+            try:
+                self.data += os.read(self.terminal, 65536)
+            except OSError as error:
+                if error.errno == errno.EIO:  # nobody holds the other end any more
+                    break
+                raise
+        return len(self.data) > before
+
+
+@frozen
+class Closed:
+    """How a command at a terminal ended, and whether the terminal's mode was restored."""
+
+    status: int
+    out: str
+    restored: bool
+    seconds: float
+
+
+@pytest.fixture
+def at_terminal(home: Home) -> Iterator[Callable[..., AtTerminal]]:
+    """Starts ``flyteauth`` with words at a terminal of its own."""
+    with ExitStack() as stack:
+
+        def start(
+            *words: str,
+            columns: int = 80,
+            rows: int = 24,
+            place: str = "foreground",
+            **environ: str,
+        ) -> AtTerminal:
+            ours, theirs = pty.openpty()
+            stack.callback(os.close, ours)
+            fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+            shell = subprocess.Popen(
+                [sys.executable, "-c", _SHELL, place, FLYTEAUTH, *words],
+                cwd=home.path,
+                env=home.environ(**{"TERM": "xterm-256color", "LANG": "C.UTF-8", **environ}),
+                stdin=theirs,
+                stdout=subprocess.PIPE,
+                stderr=theirs,
+                text=True,
+                start_new_session=True,
+            )
+            os.close(theirs)
+            stack.enter_context(shell)
+            assert shell.stdout is not None
+            pid = int(shell.stdout.readline())
+            stack.callback(_kill, pid)
+            return AtTerminal(shell, pid, ours, columns, rows)
+
+        yield start
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+Terminals = Callable[..., AtTerminal]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from flyteauth.cli import _parser
+from flyteauth.cli._parser import parser as _parser
 from flyteauth.config import Settings as Configured, resolve
 from flyteauth.devserver.serve import Running, serving
 from flyteauth.devserver.settings import Settings

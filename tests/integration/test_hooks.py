@@ -14,7 +14,7 @@ from flyteauth._io.store.memory import MemoryStore
 from flyteauth._sansio.record import Record
 from flyteauth._sansio.tokens import Token
 from flyteauth.errors import InteractionRequired, ReauthRequired
-from flyteauth.events import AuthEvent, CodeNeeded, LoggedIn, LoggedOut, Refreshed
+from flyteauth.events import AuthEvent, CodeNeeded, LoggedIn, LoggedOut, MethodChosen, Refreshed
 from flyteauth.session import Session
 from tests.concurrency import all_at_once
 
@@ -340,7 +340,8 @@ async def test_events_tell_the_life_of_a_login_and_hold_no_token() -> None:
         plane.clock.now += 200
         after = await session.token()
         await session.logout()
-    assert [type(event) for event in events] == [CodeNeeded, LoggedIn, Refreshed, LoggedOut]
+    kinds = [MethodChosen, CodeNeeded, LoggedIn, Refreshed, LoggedOut]
+    assert [type(event) for event in events] == kinds
     assert token is not None
     assert after is not None
     for each in (token, after):

@@ -562,7 +562,7 @@ async def test_a_refresh_token_goes_only_to_where_it_came_from() -> None:
     assert record is not None
     assert record.token_endpoint.startswith(ENDPOINT)
     elsewhere = "http://localhost:8080/oauth2/elsewhere"
-    await store.save(key, evolve(record, token_endpoint=elsewhere))
+    await store.save(key, record.replace(token_endpoint=elsewhere))
     plane.clock.now += 200
     plane.requests.clear()
     async with plane.session(store=store) as session:
@@ -573,7 +573,7 @@ async def test_a_refresh_token_goes_only_to_where_it_came_from() -> None:
     assert {request.url for request in plane.requests if spent.encode() in request.body} == {
         elsewhere
     }
-    assert await store.load(key) == evolve(record, token_endpoint=elsewhere)
+    assert await store.load(key) == record.replace(token_endpoint=elsewhere)
 
 
 @pytest.mark.req("CCG-07", "SEC-07")

@@ -17,7 +17,7 @@ import anyio.to_thread
 import pytest
 
 from flyteauth._io import browser as module
-from flyteauth._io.browser import check, launchers, open_browser, opening
+from flyteauth._io.browser import check, is_wsl, launchers, open_browser, opening
 from flyteauth._sansio.errors import InvalidResponse
 
 pytestmark = [
@@ -38,7 +38,7 @@ def desktop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Program
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(sys, "platform", "linux")
-    monkeypatch.setattr(module, "_is_wsl", lambda environ: False)
+    monkeypatch.setattr(module, "is_wsl", lambda environ: False)
 
     def program(name: str, script: str) -> Path:
         path = tmp_path / name
@@ -338,22 +338,56 @@ async def test_the_loop_goes_on_and_the_browser_may_need_its_answer_before_it_en
         ({}, "darwin", ["open", URL]),
         ({"DISPLAY": ":0"}, "linux", ["xdg-open", URL]),
         ({"WAYLAND_DISPLAY": "w"}, "freebsd14", ["xdg-open", URL]),
-        ({"WSL_DISTRO_NAME": "Debian"}, "linux", ["wslview", URL]),
         ({"DISPLAY": "", "SSH_CONNECTION": "x"}, "linux", None),
     ],
 )
 def test_which_launcher_comes_first(
-    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], platform: str, first: list[str] | None
+    environ: dict[str, str], platform: str, first: list[str] | None
 ) -> None:
-    monkeypatch.setattr(Path, "read_text", lambda *args, **kwargs: "Linux version 6.1")
     assert next(launchers(URL, environ, platform), None) == first
+
+
+def test_windows_opens_the_browser_of_its_subsystem_for_linux() -> None:
+    argvs = launchers(URL, {"DISPLAY": ":0"}, "linux", wsl=True)
+    assert [argv[0] for argv in argvs][:3] == ["wslview", "rundll32.exe", "xdg-open"]
+
+
+@pytest.mark.parametrize(
+    ("command", "argvs"),
+    [
+        (("firefox", "-P", "work profile"), [["firefox", "-P", "work profile", URL]]),
+        (("chrome", "--app={url}", "-x"), [["chrome", f"--app={URL}", "-x"]]),
+        (("echo", "%s"), [["echo", "%s", URL]]),
+        (("/usr/bin/w3m",), []),
+    ],
+)
+def test_a_command_that_is_configured_is_the_only_one(
+    command: tuple[str, ...], argvs: list[list[str]]
+) -> None:
+    environ = {"BROWSER": "another", "DISPLAY": ":0"}
+    assert list(launchers(URL, environ, "linux", command=command, wsl=True)) == argvs
+
+
+@pytest.mark.req("AZR-15")
+async def test_a_command_that_is_configured_gets_the_url_whole_and_unshelled(
+    desktop: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BROWSER", str(desktop("another", "touch another-opened")))
+    mine = desktop("mine", 'printf "%s\\n" "$@" > said')
+    assert await open_browser(URL, [str(mine), "a b; touch pwned", "--to={url}"])
+    assert (tmp_path / "said").read_text().splitlines() == ["a b; touch pwned", f"--to={URL}"]
+    assert not (tmp_path / "pwned").exists()
+    assert not (tmp_path / "another-opened").exists()
 
 
 def test_windows_subsystem_for_linux_is_noticed_by_its_kernel(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    assert is_wsl({"WSL_DISTRO_NAME": "Debian"})
+    monkeypatch.setattr(Path, "read_text", lambda *args, **kwargs: "Linux version 6.1")
+    assert not is_wsl({})
     monkeypatch.setattr(Path, "read_text", lambda *args, **kwargs: "Linux Microsoft-standard-WSL2")
-    assert [argv[0] for argv in launchers(URL, {}, "linux")] == ["wslview", "rundll32.exe"]
+    assert is_wsl({})
 
 
 def test_a_system_without_proc_is_not_wsl(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,4 +395,4 @@ def test_a_system_without_proc_is_not_wsl(monkeypatch: pytest.MonkeyPatch) -> No
         raise FileNotFoundError
 
     monkeypatch.setattr(Path, "read_text", missing)
-    assert list(launchers(URL, {}, "linux")) == []
+    assert not is_wsl({})

@@ -565,6 +565,92 @@ async def test_a_host_without_the_address_says_so(monkeypatch: pytest.MonkeyPatc
 
 
 @needs_ipv6
+@pytest.mark.req("AZR-10")
+async def test_a_host_without_ipv4_is_reached_by_ipv6_where_the_port_is_ours_to_choose(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failing_bind(monkeypatch, (socket.AF_INET, errno.EADDRNOTAVAIL, 99))
+    for uri in ("http://127.0.0.1/callback", "http://127.0.0.1:0/callback"):
+        async with listen(uri) as loopback:
+            assert loopback.redirect_uri.startswith("http://[::1]:")
+            assert [address[0] for address in loopback.addresses] == ["::1"]
+            assert status(await log_in(loopback, "::1")) == 200
+    with pytest.raises(ConfigError) as caught:  # that one is registered as it is
+        bind("http://127.0.0.1:53593/callback")
+    assert caught.value.reason == "no_loopback"
+
+
+# Another address, because the user says so.
+
+
+def names(listeners: list[socket.socket]) -> set[str]:
+    """Where they listen; they are closed."""
+    found = {listener.getsockname()[0] for listener in listeners}
+    for listener in listeners:
+        listener.close()
+    return found
+
+
+@pytest.mark.req("CBK-01")
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
+async def test_by_default_nobody_beyond_this_machine_is_listened_to(host: str) -> None:
+    if host == "[::1]" and not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    listeners, _ = bind(f"http://{host}/callback")
+    assert names(listeners) <= {"127.0.0.1", "::1"}
+
+
+@pytest.mark.req("CBK-04", "AZR-09")
+async def test_elsewhere_only_if_asked_and_the_redirect_uri_stays() -> None:
+    listeners, free = bind("http://localhost/callback")
+    port = port_of(free)
+    names(listeners)
+    uri = f"http://localhost:{port}/callback"
+    async with listen(uri, ("127.0.0.2", None)) as loopback:
+        assert loopback.redirect_uri == uri
+        assert loopback.addresses == (("127.0.0.2", port),)
+        assert refused(port)
+        foreign = await ask(loopback, GET_FROM.format(f"127.0.0.2:{port}").encode(), "127.0.0.2")
+        assert status(foreign) == 421
+        assert status(await log_in(loopback, "127.0.0.2")) == 200
+    async with listen(uri, ("0.0.0.0", None)) as loopback:  # noqa: S104
+        assert loopback.addresses == (("0.0.0.0", port),)  # noqa: S104
+        assert status(await log_in(loopback)) == 200
+
+
+GET_FROM = "GET /callback?code=A&state=s HTTP/1.1\r\nhost: {}\r\n\r\n"
+
+
+async def test_a_port_of_its_own_is_listened_at_and_the_redirect_uri_stays() -> None:
+    listeners, published = bind("http://127.0.0.2:0/".replace("127.0.0.2", "localhost"))
+    names(listeners)
+    inside = port_of(published)
+    uri = "http://localhost:1/callback"
+    listeners, bound = bind(uri, ("127.0.0.2", inside))
+    assert bound == uri
+    assert {listener.getsockname()[:2] for listener in listeners} == {("127.0.0.2", inside)}
+    names(listeners)
+    listeners, bound = bind("http://localhost/callback", ("127.0.0.2", inside))
+    assert bound == f"http://localhost:{inside}/callback"
+    names(listeners)
+
+
+@needs_ipv6
+async def test_everything_means_both_families() -> None:
+    async with listen("http://localhost/callback", ("::", None)) as loopback:
+        for host in ("127.0.0.1", "::1"):
+            async with await connect(loopback, host):
+                pass
+        assert status(await log_in(loopback)) == 200
+
+
+async def test_an_address_that_is_not_this_machines_is_a_setting_that_is_wrong() -> None:
+    with pytest.raises(ConfigError, match="no address 192.0.2.1, which callbackBind") as caught:
+        bind("http://localhost/callback", ("192.0.2.1", None))
+    assert caught.value.reason == "no_loopback"
+
+
+@needs_ipv6
 async def test_a_port_that_is_free_in_one_family_only_is_not_taken(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -623,7 +709,7 @@ async def until_held(loopback: Loopback, browser: SocketStream) -> None:
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (OAuth2Error("access_denied", "canary"), b"access_denied; log in again and allow"),
+        (OAuth2Error("access_denied", "canary"), b"(access_denied), so you are not signed in"),
         (InvalidResponse("the iss is wrong; check <b>"), b"The iss is wrong; check &lt;b&gt;"),
         (ValueError("canary"), b"ended unexpectedly"),
         (ExceptionGroup("canary", [ValueError()]), b"ended unexpectedly"),

@@ -4,7 +4,9 @@ import io
 
 import pytest
 
-from flyteauth._io.presenter import Terminal, describe, person_present
+from flyteauth._io.presenter import person_present
+from flyteauth._io.terminal import Terminal
+from flyteauth._io.wording import describe
 from flyteauth.events import (
     AuthEvent,
     BrowserNeeded,

@@ -17,7 +17,6 @@ import anyio
 import anyio.lowlevel
 import filelock
 import pytest
-from attrs import evolve
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from flyteauth._io.folder import home
@@ -135,7 +134,7 @@ async def test_a_swap_compares_tokens_and_not_what_else_a_record_says(store: Sto
     assert await store.swap("a", record(subject=None, forced_at=1.0), record("new", login="x"))
     assert await store.load("a") == record("new", login="x")
     rotated = record("new")
-    rotated = evolve(rotated, token=evolve(rotated.token, refresh_token="other"))
+    rotated = rotated.replace(token=rotated.token.replace(refresh_token="other"))
     assert not await store.swap("a", rotated, record("newer"))
 
 

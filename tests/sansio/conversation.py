@@ -37,6 +37,7 @@ from flyteauth._sansio.flow import (
     load,
 )
 from flyteauth._sansio.http import Request, Response, get, parse_object
+from flyteauth._sansio.value import Value
 from flyteauth.devserver.model import ControlPlane, Settings
 
 from . import strategies
@@ -95,6 +96,9 @@ def assert_finite(value: object) -> None:
         assert math.isfinite(value)
     elif isinstance(value, tuple):
         for item in value:
+            assert_finite(item)
+    elif isinstance(value, Value):
+        for item in vars(value).values():
             assert_finite(item)
     elif attrs.has(kind := type(value)):
         for attribute in attrs.fields(kind):

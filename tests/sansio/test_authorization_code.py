@@ -475,6 +475,40 @@ def test_the_state_is_compared_before_anything_else(parameters: dict[str, str]) 
     assert "canary" not in str(error)
 
 
+@pytest.mark.req("AZR-03")
+def test_a_person_can_be_asked_which_account_to_use() -> None:
+    flow = evolve(FLOW, prompt="select_account")
+    assert browser(flow, AUTHORIZING) == {
+        **browser(FLOW, AUTHORIZING),
+        "prompt": "select_account",
+    }
+    assert "prompt" not in browser(FLOW, AUTHORIZING)
+    extra = {"authorization": {"prompt": "none", "login_hint": "x"}}
+    flow = evolve(flow, client=evolve(CLIENT, extra_parameters=extra))
+    assert browser(flow, AUTHORIZING)["prompt"] == "select_account"
+    assert browser(evolve(flow, prompt=None), AUTHORIZING)["prompt"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("error", "is_of_the_prompt"),
+    [
+        ("invalid_request", True),
+        ("unmet_authentication_requirements", True),
+        ("login_required", True),
+        ("access_denied", False),
+        ("server_error", False),
+    ],
+)
+def test_a_server_that_does_not_like_the_prompt_is_named(
+    error: str, is_of_the_prompt: bool
+) -> None:
+    event = redirect(error=error, state=STATE)
+    said = refused(event, evolve(FLOW, prompt="select_account"))
+    assert said.reason == error
+    assert ("prompt=select_account; log out there first" in str(said)) is is_of_the_prompt
+    assert "prompt" not in str(refused(event))
+
+
 @pytest.mark.req("CBK-12")
 @pytest.mark.parametrize("issuer", ["https://evil", "https://as.example/", "HTTPS://as.example"])
 @pytest.mark.parametrize("rest", [{"code": "A"}, {"error": "access_denied"}])
@@ -625,7 +659,7 @@ def test_any_answer_uses_up_the_code(
 def test_nothing_of_the_login_is_left_in_its_result() -> None:
     end = FLOW.advance(REDEEMING, answer(GRANTED))
     assert isinstance(end, Done)
-    assert not {VERIFIER, "code", STATE} & set(map(str, asdict(end.value).values()))
+    assert not {VERIFIER, "code", STATE} & set(map(str, vars(end.value).values()))
 
 
 @pytest.mark.req("IDT-05", "IDT-03")

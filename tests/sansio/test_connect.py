@@ -45,6 +45,8 @@ def test_a_reply_is_a_json_object() -> None:
         (401, "unauthenticated", "log in again"),
         (403, "permission_denied", "ask for the permission, or log in as somebody else"),
         (404, "not_found", "check the name"),
+        (409, "already_exists", "choose another name"),
+        (400, "failed_precondition", "it cannot be done as things are"),
         (400, "invalid_argument", "check the arguments"),
         (501, "unimplemented", "check that the endpoint is a Flyte 2 control plane"),
         (500, "internal", "report this to whoever runs it"),
@@ -81,7 +83,8 @@ def test_what_may_work_later_is_transient(response: Response) -> None:
     ("response", "reason"),
     [
         (Response(401, (), b"<html>canary"), "status"),
-        (Response(404, (), b"canary"), "status"),
+        (Response(405, (), b"canary"), "status"),
+        (Response(404, (), b"canary"), "unimplemented"),
         (reply(403, message="canary"), "status"),
         (reply(403, code=["canary"]), "status"),
         (Response(302, (("Location", "https://login.example/x?canary"),)), "redirect"),

@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import pytest
-from attrs import evolve
 from hypothesis import given, strategies as st
 
 from flyteauth._sansio.errors import StoreError
@@ -42,9 +41,9 @@ def test_a_record_of_the_first_version_is_still_a_record() -> None:
 
 
 def test_records_are_the_same_if_their_tokens_are() -> None:
-    named = evolve(RECORD, subject="bob", forced_at=1.0)
-    another = evolve(RECORD, token=evolve(RECORD.token, access_token="another"))
-    rotated = evolve(RECORD, token=evolve(RECORD.token, refresh_token="another"))
+    named = RECORD.replace(subject="bob", forced_at=1.0)
+    another = RECORD.replace(token=RECORD.token.replace(access_token="another"))
+    rotated = RECORD.replace(token=RECORD.token.replace(refresh_token="another"))
     assert is_same(RECORD, named)
     assert is_same(None, None)
     assert not any(is_same(RECORD, other) for other in (None, another, rotated))
@@ -80,6 +79,10 @@ def test_a_record_does_not_show_its_secrets() -> None:
         json.dumps({name: value for name, value in SAVED.items() if name != "client_id"}),
         json.dumps({**SAVED, "unknown": 1}),
         json.dumps({**SAVED, "client_id": 5}),
+        json.dumps({**SAVED, "generation": True}),
+        json.dumps({**SAVED, "generation": 1.0}),
+        json.dumps({**SAVED, "forced_at": False}),
+        json.dumps({**SAVED, "token": {**SAVED["token"], "unknown": 1}}),
         json.dumps({**SAVED, "token": None}),
         json.dumps({**SAVED, "token": {**SAVED["token"], "scopes": [1]}}),
         json.dumps({**SAVED, "token": {**SAVED["token"], "scopes": "all"}}),

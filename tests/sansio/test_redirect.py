@@ -1,7 +1,7 @@
 """What an incoming loopback request means: the CBK table, and no bytes that break it."""
 
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import pytest
 from hypothesis import given, strategies as st
@@ -13,6 +13,7 @@ from flyteauth._sansio.redirect import (
     Reply,
     Settle,
     judge,
+    judge_pasted,
     parse_redirect,
     same,
 )
@@ -333,3 +334,139 @@ def test_a_state_settles_itself_and_nothing_else(state: str, other: str) -> None
         return
     verdict = judge(IncomingRequest("GET", target, [HOST]), URI, state)
     assert isinstance(verdict, Settle) == (state == other)
+
+
+# What a person pastes.
+
+ISSUER = "https://as.example"
+CODE = "A-code_of.22~characters"
+QUERY = urlencode({"code": CODE, "state": STATE})
+
+
+def pasted(text: str, issuer: str | None = ISSUER) -> Settle | Reply:
+    return judge_pasted(text, URI, STATE, issuer)
+
+
+@pytest.mark.req("CBK-21")
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{URI}?{QUERY}",
+        f"  {URI}?{QUERY}\n",
+        f"<{URI}?{QUERY}>",
+        f"'{URI}?{QUERY}'",
+        f"{URI}?{QUERY}#_=_",
+        f"http://127.0.0.1:53593/callback?{QUERY}",
+        f"HTTP://[::1]:53593/callback?{QUERY}",
+        f"https://localhost:53593/callback?{QUERY}",
+        f"localhost:53593/callback?{QUERY}",
+        f"?{QUERY}",
+        QUERY,
+    ],
+)
+def test_an_address_or_its_query_that_is_pasted_settles(text: str) -> None:
+    assert pasted(text) == Settle(f"{URI}?{QUERY}")
+
+
+@pytest.mark.req("CBK-21")
+@pytest.mark.parametrize("text", [CODE, f" {CODE} ", "%41" + CODE[1:], quote("a+b/c" * 5, safe="")])
+def test_a_code_alone_is_taken_on_the_word_of_the_person(text: str) -> None:
+    verdict = pasted(text)
+    assert isinstance(verdict, Settle)
+    expected = "a+b/c" * 5 if "%2F" in text else CODE
+    assert parse_redirect(verdict.uri) == {"code": expected, "state": STATE, "iss": ISSUER}
+    verdict = pasted(text, issuer=None)
+    assert isinstance(verdict, Settle)
+    assert parse_redirect(verdict.uri) == {"code": expected, "state": STATE}
+
+
+@pytest.mark.req("CBK-21")
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "empty"),
+        (" <> ", "empty"),
+        ("yes", "no_code"),
+        ("WDJB-MJHT", "no_code"),
+        ("two words that are long enough", "no_code"),
+        ("%ff%ff" + CODE, "undecodable"),
+        ("\ud800" + CODE, "undecodable"),
+        (CODE + "é", "no_code"),
+        ("x" * (TARGET_MAX + 1), "too_long"),
+        (f"https://as.example/authorize?{QUERY}", "host"),
+        (f"http://localhost:53594/callback?{QUERY}", "host"),
+        (f"http://localhost/callback?{QUERY}", "host"),
+        (f"http://localhost:53593@evil.example/callback?{QUERY}", "host"),
+        (f"ftp://localhost:53593/callback?{QUERY}", "host"),
+        (f"/callback?{QUERY}", "host"),
+        (f"http://localhost:53593/callback/?{QUERY}", "path"),
+        (f"http://localhost:53593/?{QUERY}", "path"),
+        (f"http://localhost:53593?{QUERY}", "path"),
+        (URI, "malformed"),
+        (f"{URI}?", "malformed"),
+        (f"{URI}?a b&{QUERY}", "malformed"),
+        (f"{URI}?code={CODE}", "state"),
+        (f"{URI}?code={CODE}&state=evil", "state"),
+        (f"{URI}?code={CODE}#state=x", "state"),
+        (f"{URI}?{QUERY}&code=B", "duplicate"),
+        (f"{URI}?{QUERY}&state=evil", "duplicate"),
+        (f"{URI}?code=%ff&{QUERY.partition('&')[2]}", "undecodable"),
+        (f"{URI}?{QUERY}&iss=https%3A%2F%2Fevil.example", "iss"),
+        (f"{URI}?{QUERY.partition('&')[2]}", "no_code"),
+    ],
+)
+def test_what_is_wrong_with_a_paste_is_said_and_settles_nothing(text: str, reason: str) -> None:
+    verdict = pasted(text)
+    assert isinstance(verdict, Reply)
+    assert verdict.reason == reason
+
+
+@pytest.mark.req("CBK-21")
+def test_what_a_server_says_no_with_can_be_pasted_too() -> None:
+    query = urlencode({"error": "access_denied", "state": STATE, "iss": ISSUER})
+    assert pasted(f"{URI}?{query}") == Settle(f"{URI}?{query}")
+    assert pasted(f"{URI}?{query}", issuer=None) == Settle(f"{URI}?{query}")
+
+
+@pytest.mark.req("CBK-21", "CBK-09")
+@pytest.mark.parametrize("text", [CODE, f"{URI}?code={CODE}", f"code={CODE}&state="])
+def test_no_state_to_wait_for_settles_no_paste(text: str) -> None:
+    assert isinstance(judge_pasted(text, URI, ""), Reply)
+
+
+def test_a_redirect_uri_without_a_path_may_be_pasted_with_or_without_the_slash() -> None:
+    for text in (f"http://localhost:1?{QUERY}", f"http://localhost:1/?{QUERY}"):
+        assert judge_pasted(text, "http://localhost:1", STATE) == Settle(
+            f"http://localhost:1?{QUERY}"
+        )
+
+
+_PIECES = st.sampled_from(
+    [URI, "http://", "https://", "localhost:53593", "/callback", "?", "&", "#", "=", "%", "\n", " "]
+    + ["code=", "state=", "iss=", "error=", CODE, QUERY, "unguessable", "\ud800", "é", "'", "<"]
+)
+
+
+@pytest.mark.req("CBK-21", "CBK-18", "RND-04")
+@given(text=st.text() | st.lists(_PIECES | st.text(max_size=3)).map("".join))
+def test_any_text_that_is_pasted_settles_with_our_state_and_place_or_is_refused(text: str) -> None:
+    verdict = judge_pasted(text, URI, "unguessable", ISSUER)
+    if isinstance(verdict, Settle):
+        assert verdict.uri.startswith(f"{URI}?")
+        parameters = parse_redirect(verdict.uri)
+        assert parameters["state"] == "unguessable"
+        assert parameters.get("iss") in {None, ISSUER}
+        assert parameters.keys() & {"code", "error"}
+        assert "unguessable" in text or not set("=&/?") & set(text.strip())
+    else:
+        assert 400 <= verdict.status < 600
+        assert verdict.reason
+
+
+_TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=50)
+
+
+@given(state=_TEXT, code=_TEXT)
+def test_where_the_browser_was_sent_can_be_pasted(state: str, code: str) -> None:
+    query = urlencode({"code": code, "state": state})
+    assert judge_pasted(f"{URI}?{query}", URI, state) == Settle(f"{URI}?{query}")

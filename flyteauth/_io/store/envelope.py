@@ -25,22 +25,35 @@ def unseal(key: str, text: str | bytes, place: str) -> Record:
     """The record of *key* in *text*; StoreError (``reason="corrupt"``) if there is none."""
     saved = opened(key, text, place)
     if "record" not in saved:
-        raise _unreadable(place)
+        raise unreadable(place)
     return load_record(json.dumps(saved["record"]))
 
 
 def opened(key: str, text: str | bytes, place: str) -> Mapping[str, Any]:
     """What *text* says of *key*; the same StoreError if it says nothing."""
+    saved = _read(text)
+    if saved.get("key") != key:
+        raise unreadable(place)
+    return saved
+
+
+def key_in(text: str | bytes, place: str) -> str:
+    """Which key *text* says something of; the same StoreError if of none."""
+    key = _read(text).get("key")
+    if not isinstance(key, str):
+        raise unreadable(place)
+    return key
+
+
+def _read(text: str | bytes) -> Mapping[str, Any]:
     try:
         saved = json.loads(text) if len(text) <= SIZE_MAX else None
     except (ValueError, RecursionError):
         saved = None
-    if not isinstance(saved, dict) or saved.get("key") != key:
-        raise _unreadable(place)
-    return saved
+    return saved if isinstance(saved, dict) else {}
 
 
-def _unreadable(place: str) -> StoreError:
+def unreadable(place: str) -> StoreError:
     return StoreError(
         f"{place} does not hold a login that can be read; log in again", reason="corrupt"
     )

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ..._sansio.errors import StoreError, quote
 from ..._sansio.record import Record, is_same
 from .file import FileStore
-from .keyring import KeyringStore
+
+if TYPE_CHECKING:
+    from . import Store
 
 T = TypeVar("T")
 
@@ -37,13 +39,13 @@ class Fallback:
     name = "auto"
 
     def __init__(
-        self, first: KeyringStore, second: FileStore, warn: Callable[[str], Awaitable[object]]
+        self, first: Store, second: FileStore, warn: Callable[[str], Awaitable[object]]
     ) -> None:
         self._first = first
         self._second = second
         self._warn = warn
-        self._chosen: KeyringStore | FileStore | None = None  # for the next login
-        self._there: KeyringStore | FileStore | None = None  # where the last record was
+        self._chosen: Store | FileStore | None = None  # for the next login
+        self._there: Store | FileStore | None = None  # where the last record was
         self._reminded = False
 
     def __repr__(self) -> str:

@@ -9,24 +9,30 @@ lock; writers take turns, so that nobody comes between a comparison and its swap
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
-from typing import Final, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Final, TypeVar, TypeVarTuple
 
 from ..._sansio.errors import StoreError
 from ..._sansio.record import Record, is_same
 from ..folder import Folder, explaining, home, no_answer
-from ..lock import Locks
 from ..names import constant_length
-from ..threads import Breaker
-from .envelope import SIZE_MAX, opened, seal, unseal
+from .envelope import SIZE_MAX, key_in, opened, seal, unreadable, unseal
+
+if TYPE_CHECKING:
+    from ..lock import Locks
+    from ..threads import Breaker
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 DEADLINE: Final = 5.0
 WRITE_WAIT: Final = 4.0  # for other writers, of which each is quick
+
+_NAME: Final = re.compile("[0-9a-f]{64}")  # as constant_length makes them
 
 
 class FileStore:
@@ -39,11 +45,24 @@ class FileStore:
 
     def __init__(self, directory: Path | None = None) -> None:
         self._directory = directory or home() / "logins"
-        self._breaker = Breaker()
-        self._locks = Locks(directory or home() / "locks")
+        self._lock_directory = directory or home() / "locks"
 
     def __repr__(self) -> str:
         return f"FileStore({str(self._directory)!r})"
+
+    # Whoever only reads, without an event loop, needs neither, nor has to import them.
+
+    @cached_property
+    def _breaker(self) -> Breaker:
+        from ..threads import Breaker
+
+        return Breaker()
+
+    @cached_property
+    def _locks(self) -> Locks:
+        from ..lock import Locks
+
+        return Locks(self._lock_directory)
 
     @property
     def place(self) -> str:
@@ -109,6 +128,30 @@ class FileStore:
             except FileNotFoundError:
                 return None
         return _parse(key, data, path)
+
+    def keys_sync(self) -> tuple[list[str], list[StoreError]]:
+        """The keys of all records and marks, and why there are files that say of none."""
+        keys: list[str] = []
+        failures: list[StoreError] = []
+        with explaining(self._directory):
+            try:
+                with Folder.opened(self._directory) as folder:
+                    for name in sorted(filter(_NAME.fullmatch, folder.names())):
+                        try:
+                            keys.append(self._key_in(folder, name))
+                        except StoreError as error:
+                            failures.append(error)
+            except FileNotFoundError:
+                pass
+        return keys, failures
+
+    def _key_in(self, folder: Folder, name: str) -> str:
+        path = self._directory / name
+        with explaining(path):
+            key = key_in(folder.read(name, SIZE_MAX), str(path))
+        if constant_length(key) != name:  # it would not be found by its key
+            raise unreadable(str(path))
+        return key
 
     def save_sync(self, key: str, record: Record) -> None:
         """See Store.save."""

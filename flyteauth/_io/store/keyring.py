@@ -80,6 +80,16 @@ class KeyringStore:
     async def load(self, key: str) -> Record | None:
         return await self._ask(lambda ring: _load(ring, key), DEADLINE)
 
+    def load_sync(self, key: str) -> Record | None:
+        """See Store.load; for programs without an event loop."""
+        process, deadline = _process, DEADLINE
+        run = self._asking(process, lambda ring: _load(ring, key), deadline)
+        try:
+            return process.breaker.call_sync(run, deadline=deadline)
+        except TimeoutError:
+            pass
+        raise self._no_answer()
+
     async def save(self, key: str, record: Record) -> None:
         text = seal(key, record, self.place)
 
@@ -129,7 +139,19 @@ class KeyringStore:
 
     async def _ask(self, act: Callable[[Ring], T], deadline: float, secret: str = "") -> T:
         """What *act* does with the keyring, on a daemon thread; *secret* is never quoted."""
-        process, due = _process, time.monotonic() + deadline
+        process = _process
+        run = self._asking(process, act, deadline, secret)
+        try:
+            return await process.breaker.call(run, deadline=deadline)
+        except TimeoutError:
+            pass
+        raise self._no_answer()
+
+    def _asking(
+        self, process: _Process, act: Callable[[Ring], T], deadline: float, secret: str = ""
+    ) -> Callable[[], T]:
+        """What has to happen on that thread, if it begins in time."""
+        due = time.monotonic() + deadline
 
         def run() -> T:
             if not process.turn.acquire(timeout=deadline):
@@ -141,11 +163,10 @@ class KeyringStore:
             finally:
                 process.turn.release()
 
-        try:
-            return await process.breaker.call(run, deadline=deadline)
-        except TimeoutError:
-            pass
-        raise StoreError(f"{self.place} does not answer; unlock it, {INSTEAD}", reason="timeout")
+        return run
+
+    def _no_answer(self) -> StoreError:
+        return StoreError(f"{self.place} does not answer; unlock it, {INSTEAD}", reason="timeout")
 
     def _explaining(self, act: Callable[[], T], secret: str) -> T:
         """What *act* returns; a StoreError for whatever else it raises."""

@@ -1,0 +1,125 @@
+"""A login in two steps: one process shows the code, and another one waits for its approval."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+from attrs import evolve
+
+from ._login import Wish, finished, in_turn, probe, prompt_of, refuse_in_task
+from ._pending import Pending, PendingLogins
+from ._sansio.client import Client
+from ._sansio.record import Record
+from ._sansio.tokens import Token
+from ._surroundings import look_around
+from .errors import (
+    ConfigError,
+    FlowError,
+    InteractionRequired,
+    MissingMetadata,
+    StoreError,
+    Unreachable,
+)
+from .events import CodeNeeded, MethodChosen
+
+if TYPE_CHECKING:
+    from ._lifetime import Held, Lifetime
+    from ._setup import Setup
+    from ._target import Target
+
+
+async def begin_log_in(life: Lifetime, *, insisted: bool) -> CodeNeeded:
+    """Show a code, and keep what is needed to go on with it."""
+    setup, target = await _target_of_person(life)
+    refuse_in_task(setup, await anyio.to_thread.run_sync(look_around), Wish(insisted=insisted))
+    prompt = await prompt_of(life, setup, target)
+    server = prompt.client.server
+    server.endpoint("device_authorization_endpoint")
+    why = "a login that somebody finishes later needs a code"
+    await setup.notify(MethodChosen(setup.server, "device", why))
+    state, shown = await prompt.grants.begin_on_device(prompt.device_flow)
+    endpoint = server.endpoint("token_endpoint")
+    pending = Pending(endpoint, prompt.client.client_id, server.issuer, state)
+    await pending_logins(setup).keep(setup.vault.key, pending)
+    return shown
+
+
+async def resume_log_in(life: Lifetime, *, must_keep: bool) -> Held:
+    """Go on with what ``begin_log_in`` has kept, as one of the logins of this machine."""
+    slot = (await life.set_up()).vault.slot
+    outcome = await life.flights.share(("login", slot), partial(_resume, life, must_keep))
+    return await life.adopt(outcome)
+
+
+async def _resume(life: Lifetime, must_keep: bool) -> Record:
+    setup = await life.set_up()
+    kept, key = pending_logins(setup), setup.vault.key
+    pending = await kept.load(key)
+    if pending is None:
+        raise _nothing_pending(f"no login to {setup.server} was begun")
+    setup, target = await _target_of_person(life)
+    prompt = await prompt_of(life, setup, target)
+    server = prompt.client.server
+    asked = (server.endpoint("token_endpoint"), prompt.client.client_id)
+    if asked != (pending.token_endpoint, pending.client_id):  # the code is no business of others
+        await kept.remove(key)
+        raise _nothing_pending(
+            f"{setup.server} has another authorization server than when the login was begun"
+        )
+
+    async def forget() -> None:
+        with suppress(StoreError):
+            await kept.remove(key)
+
+    async def keep(client: Client, token: Token) -> Record:
+        try:
+            return await prompt.grants.keep(client, token)
+        finally:
+            await forget()  # whatever becomes of us, for the code is spent
+
+    async def approved() -> Record:
+        await probe(setup, must_keep)
+        waiting = evolve(prompt, grants=evolve(prompt.grants, keep=keep))
+        try:
+            state = prompt.device_flow.resume(pending.state, setup.clock.time())
+            record = await waiting.until_approved(state, pending.state.code.expires_at)
+        except FlowError as error:
+            if not isinstance(error, Unreachable):
+                await forget()
+            raise
+        return await finished(setup, record, must_keep)
+
+    record = await in_turn(life, setup, approved, "device", Wish(must_keep))
+    await forget()  # also if another program was quicker
+    return record
+
+
+async def _target_of_person(life: Lifetime) -> tuple[Setup, Target]:
+    """Where a person logs in. Raises ConfigError if none does, MissingMetadata if none need."""
+    setup = await life.set_up()
+    settings = setup.settings
+    if settings.is_service or settings.auth_type in {"NoAuth", "Passthrough"}:
+        raise ConfigError(
+            f"authType {settings.auth_type} needs no person who enters a code; log in without "
+            "--no-wait",
+            reason="auth_type",
+        )
+    target = await life.discovered(fresh=True)
+    if target.server is None:
+        raise MissingMetadata(
+            f"{setup.server} wants no login; go on without one", reason="authorization_server"
+        )
+    return setup, target
+
+
+def pending_logins(setup: Setup) -> PendingLogins:
+    """Where logins are kept that were begun and not finished."""
+    directory = setup.machine.directory
+    return PendingLogins(None if directory is None else directory / "pending")
+
+
+def _nothing_pending(what: str) -> InteractionRequired:
+    return InteractionRequired(f"{what}; run: flyteauth login --no-wait", reason="nothing_pending")

@@ -1,0 +1,182 @@
+"""What a Flyte tool needs to use our login: a private directory, and environment variables."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+from .._setup import secret_variables
+from ..config import SETTINGS, Settings
+from ..errors import ConfigError, StoreError
+
+# How other programs are given an API key or a secret: the tool asks us for tokens instead.
+_SECRET: Final = (
+    "FLYTE_API_KEY",
+    "UNION_API_KEY",
+    "_UNION_EAGER_API_KEY",
+    "EAGER_API_KEY",
+    "FLYTE_CREDENTIALS_CLIENT_SECRET",
+)
+_CONFIGS: Final = ("UCTL_CONFIG", "UNION_CONFIG", "FLYTECTL_CONFIG")
+# What our own command is told in words, and what a tool must not be told.
+_NOT_COPIED: Final = frozenset(
+    "endpoint auth_type insecure client_secret_location client_secret_env_var command".split()
+)
+
+
+@contextmanager
+def handed_over(settings: Settings, *, wanted: bool) -> Iterator[dict[str, str]]:
+    """The environment for a tool, as long as the body runs. Without *wanted*, the control plane
+    takes calls without a token. Raises StoreError for a login that no other process can use.
+    """
+    if settings.endpoint is None:
+        raise ConfigError(
+            "a tool needs a control plane to talk to; add --endpoint", reason="endpoint"
+        )
+    if wanted and not settings.is_service:
+        _require_kept(settings)
+    with TemporaryDirectory(prefix="flyteauth-exec-") as name:  # 0700
+        command = _command(settings, Path(name)) if wanted else None
+        config = Path(name) / "config.yaml"
+        _write(config, {**_other_sections(settings), **_for_tool(settings, command)})
+        yield _environ(settings, config, command)
+
+
+def _require_kept(settings: Settings) -> None:
+    """Raise StoreError for a person's login that only this process has."""
+    from .._identity import store_kind
+    from .._stored import look
+
+    if store_kind(settings) == "shared":  # whoever could not write to it has been told
+        return
+    kept = look(settings)
+    if kept.record is None:
+        why = f"the login is in {kept.place}" if kept.error is None else str(kept.error)
+        raise StoreError(
+            f"{why}; no tool can use it from there, so set admin.tokenStore to file or keyring",
+            reason="not_kept",
+        )
+
+
+def _command(settings: Settings, folder: Path) -> list[str]:
+    """What prints a token. The command of an ExternalCommand does so without us."""
+    if settings.auth_type == "ExternalCommand":
+        return list(settings.command or ())
+    assert settings.endpoint is not None
+    config = folder / "login.yaml"
+    _write(config, {"admin": _for_us(settings, folder)})
+    return [
+        # -P: what happens to lie in the tool's working directory is no module of ours.
+        *(sys.executable, "-P", "-m", "flyteauth", "token", "--verify", "--config", str(config)),
+        # They stand before the environment, which is the tool's.
+        *("--endpoint", settings.endpoint.url, "--auth-type", settings.auth_type),
+    ]
+
+
+def _for_us(settings: Settings, folder: Path) -> dict[str, Any]:
+    """The section admin for our own command: all that these settings have of it."""
+    admin: dict[str, Any] = {"insecure": settings.insecure}
+    for setting in SETTINGS:
+        unset = settings.sources.get(setting.name, "default") == "default"
+        if setting.section == "admin" and setting.name not in _NOT_COPIED and not unset:
+            admin[setting.key] = _plain(getattr(settings, setting.name))
+    if settings.callback_bind is not None:
+        address, port = settings.callback_bind
+        host = f"[{address}]" if ":" in address else address
+        admin["callbackBind"] = host if port is None else f"{host}:{port}"
+    if (secret := settings.client_secret) is not None:
+        kept = Path(secret.held) if secret.kind == "file" else folder / "secret"
+        if secret.kind != "file":
+            _write(kept, secret.read())
+        admin["clientSecretLocation"] = str(kept)
+    return admin
+
+
+def _plain(value: Any) -> Any:
+    """A setting as YAML can say it."""
+    match value:
+        case Mapping():
+            return {key: _plain(each) for key, each in value.items()}
+        case Path():
+            return str(value)
+        case tuple() | frozenset():
+            return sorted(value) if isinstance(value, frozenset) else list(value)
+        case _:
+            return value
+
+
+def _other_sections(settings: Settings) -> dict[Any, Any]:
+    """What the configuration file says besides: of images, logs and so on."""
+    if settings.config_file is None:
+        return {}
+    import yaml
+
+    from .._config_file import FILE_MAX, contents
+
+    data, _ = contents(settings.config_file, FILE_MAX)
+    return yaml.safe_load(data.decode("utf-8-sig")) or {}
+
+
+def _for_tool(settings: Settings, command: list[str] | None) -> dict[str, Any]:
+    """The sections admin and task for a tool, as flyte and flytekit read them."""
+    admin: dict[str, Any] = {"endpoint": _target(settings)}
+    if settings.plain_host is not None:
+        admin["insecure"] = True
+    if settings.insecure_skip_verify:
+        admin["insecureSkipVerify"] = True
+    if settings.ca_file is not None:
+        admin["caCertFilePath"] = str(settings.ca_file)
+    if settings.http_proxy_url is not None:
+        admin["httpProxyURL"] = settings.http_proxy_url
+    if command is not None:
+        # flyte would put the token into its keyring item, in the place of its own login.
+        admin |= {"authType": "ExternalCommand", "command": command, "disableKeyring": True}
+    given = {"org": settings.org, "project": settings.project, "domain": settings.domain}
+    task = {key: value for key, value in given.items() if value}
+    return {"admin": admin, **({"task": task} if task else {})}
+
+
+def _target(settings: Settings) -> str:
+    assert settings.endpoint is not None
+    return f"dns:///{settings.endpoint.url.partition('://')[2]}"
+
+
+def _environ(settings: Settings, config: Path, command: list[str] | None) -> dict[str, str]:
+    """Ours, without secrets, and with what goes before a file in the tool's working directory."""
+    gone = {*_SECRET, *secret_variables(settings)}
+    gone |= {name for s in SETTINGS if s.section == "admin" for name in s.variables}
+    environ = {name: value for name, value in os.environ.items() if name not in gone}
+    environ |= dict.fromkeys(_CONFIGS, str(config))
+    environ |= dict.fromkeys(("FLYTE_ADMIN_ENDPOINT", "FLYTE_PLATFORM_URL"), _target(settings))
+    if settings.plain_host is not None:  # there is no way to say false: any text is true
+        environ |= dict.fromkeys(("FLYTE_ADMIN_INSECURE", "FLYTE_PLATFORM_INSECURE"), "true")
+    if settings.ca_file is not None:
+        environ["FLYTE_ADMIN_CACERTFILEPATH"] = str(settings.ca_file)
+    if command is None:
+        return environ
+    environ |= {
+        "FLYTE_AUTH_TYPE": "ExternalCommand",
+        "FLYTE_AUTH_COMMAND": json.dumps(command),
+        "FLYTE_ADMIN_DISABLEKEYRING": "true",
+        "FLYTE_CREDENTIALS_AUTH_MODE": "ExternalCommand",
+    }
+    if not any("," in word for word in command):  # flytekit separates them so, and reads the file
+        environ["FLYTE_CREDENTIALS_COMMAND"] = ",".join(command)
+    return environ
+
+
+def _write(path: Path, content: str | Mapping[Any, Any]) -> None:
+    """*content* in a new file that nobody else can read."""
+    if not isinstance(content, str):
+        import yaml
+
+        content = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+        file.write(content)

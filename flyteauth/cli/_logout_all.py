@@ -1,0 +1,65 @@
+"""``flyteauth logout --all``: each login goes by itself, and none keeps another from going."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+import anyio
+
+from .._leaving import Login, configured, logins
+from ..errors import ConfigError, Error
+from ..events import LoggedOut, to_json
+from ._output import emit, failed, say
+from ._session import arguments
+
+
+def log_out_everywhere(options: argparse.Namespace) -> int:
+    return anyio.run(_everywhere, options)
+
+
+async def _everywhere(options: argparse.Namespace) -> int:
+    given = arguments(options)
+    settings = None
+    try:
+        settings = await configured(options.config, given, os.environ)
+    except ConfigError as error:  # no reason to keep a login
+        say(f"flyteauth: {error}")
+    found = await logins(settings, options.config, given)
+    if not found and not options.json:
+        say("No login is kept on this machine.")
+    outcomes: list[bool] = []
+    async with anyio.create_task_group() as group:
+        for login in found:
+            group.start_soon(_end, login, outcomes, options.json)
+    return 0 if all(outcomes) else 1
+
+
+async def _end(login: Login, outcomes: list[bool], json: bool) -> None:
+    try:
+        outcome = await login.end()
+    except Error as error:
+        outcomes.append(False)
+        if json:
+            emit({**failed(error), "server": login.server, "account": login.account})
+        say(f"flyteauth: {login.name} is not logged out: {error}")
+        return
+    outcomes.append(True)
+    if json:
+        emit({**to_json(outcome), "account": login.account})
+    else:
+        say(_sentence(login, outcome))
+
+
+def _sentence(login: Login, outcome: LoggedOut) -> str:
+    match outcome.local_deleted, outcome.remote_revoked:
+        case False, _:
+            return f"There was no login to {login.name}."
+        case _, True:
+            return f"Logged out of {login.name}; the server took its tokens back."
+        case _, False:
+            return (
+                f"Logged out of {login.name} on this machine; the server did not take its tokens "
+                "back, they end by themselves."
+            )
+    return f"Logged out of {login.name} on this machine; the server was not told."

@@ -1,0 +1,312 @@
+"""``flyteauth create config``: writes a config.yaml, or changes what is said of one."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from shlex import quote
+from typing import Any, Final
+
+from ..errors import ConfigError, InteractionRequired, escape
+from ._output import ask, say
+
+DEFAULT: Final = Path(".flyte") / "config.yaml"
+EPILOG: Final = """\
+examples:
+  flyteauth create config --endpoint https://flyte.example.com
+  flyteauth create config --endpoint https://flyte.example.com --auth-type headless
+  flyteauth create config --endpoint flyte.example.com --auth-type client-secret \\
+      --client-id ci --client-secret-env-var CI_SECRET
+
+A file that is there already is changed: what is not said stays, and so do keys that are not ours.
+With --endpoint alone, people log in by browser again, as in a new file.
+"""
+# What an authType other than ClientSecret has no use for: a secret that is found goes before it.
+_SECRETS: Final = ("clientSecretLocation", "clientSecretEnvVar")
+
+Document = dict[Any, Any]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    def add(option: str, metavar: str, what: str, default: str | None = None) -> None:
+        parser.add_argument(option, metavar=metavar, default=default, help=what)
+
+    def add_shared(option: str, metavar: str, what: str) -> None:
+        """One that may stand before the command as well."""
+        add(option, metavar, what, default=argparse.SUPPRESS)
+
+    add_shared("--endpoint", "URL", "the control plane: a host, dns:///host or https://host:port")
+    add("--project", "NAME", "the project that commands are about unless they say otherwise")
+    add("--domain", "NAME", "the domain, likewise")
+    add("--org", "NAME", "the organisation")
+    add_shared(
+        "--auth-type",
+        "TYPE",
+        "pkce (default: a browser), headless or device-flow (a code for any device), "
+        "client-secret or app-credential (a service), external-command, none",
+    )
+    add("--client-id", "ID", "the client to log in as, instead of the control plane's own")
+    add("--client-secret-location", "FILE", "the file that holds the client secret")
+    add("--client-secret-env-var", "NAME", "the environment variable that holds it")
+    add_shared("--ca-cert", "FILE", "certificate authority to trust as well")
+    parser.add_argument(
+        "--insecure",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="no TLS, within this machine",
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", help=f"default: ./{DEFAULT}")
+    parser.add_argument("--force", action="store_true", help="change a file without asking")
+
+
+def main(options: argparse.Namespace) -> int:
+    given = options.output or options.config or DEFAULT
+    path = Path(os.path.realpath(os.path.expanduser(given)))  # noqa: PTH111  pathlib raises without a home
+    existing = _read(path) if os.path.exists(path) else None  # noqa: PTH110  pathlib raises where it may not look
+    old, data = existing or ({}, b"")
+    new = _changed(old, options, fresh=existing is None)
+    changes = list(_differences(old, new))
+    shown = escape(str(path))
+    if existing is None:
+        _write(path, _yaml(new))
+        say(f"Wrote {shown}:")
+        for line in _yaml(new).decode().splitlines():
+            say(f"  {escape(line)}")
+    elif not changes:
+        say(f"{shown} says so already; nothing was changed.")
+    else:
+        _let_change(path, changes, options)
+        kept = path.with_name(f"{path.name}.bak")
+        _write(kept, data, like=path)
+        _write(path, _yaml(new), like=path)
+        comments = ", with its comments" if re.search(rb"(?:^|\s)#", data) else ""
+        say(f"Changed {shown}; as it was{comments}, it is kept in {shown}.bak.")
+    _say_what_next(path, new)
+    return 0
+
+
+def _read(path: Path) -> tuple[Document, bytes]:
+    """What the file says, and its bytes. Raises ConfigError for what no configuration is."""
+    import yaml
+
+    from .._config_file import find
+
+    find(path, {}, search=False)
+    data = path.read_bytes()
+    return yaml.safe_load(data.decode("utf-8-sig")) or {}, data
+
+
+def _let_change(path: Path, changes: list[str], options: argparse.Namespace) -> None:
+    """Return if the file may be changed. Raises InteractionRequired if nobody can say so."""
+    from .._io.presenter import person_present
+
+    if options.force:
+        return
+    if not person_present():
+        raise InteractionRequired(
+            f"{path} is there already and nobody can be asked; add --force to change it "
+            f"({'; '.join(changes)})",
+            reason="exists",
+        )
+    say(f"This changes {escape(str(path))}:")
+    for change in changes:
+        say(f"  {escape(change)}")
+    if not ask("Change it?"):
+        raise InteractionRequired(
+            f"{path} was not changed; add --force to do it without asking", reason="confirmation"
+        )
+
+
+# What is to be in the file.
+
+
+def _changed(old: Document, options: argparse.Namespace, *, fresh: bool) -> Document:
+    """*old* with what *options* say. Raises ConfigError for what cannot be said."""
+    admin, task = dict(old.get("admin") or {}), dict(old.get("task") or {})
+    before = _get(admin, "endpoint")
+    if options.endpoint is None and before is None:
+        raise ConfigError(
+            "a configuration needs a control plane; add --endpoint https://flyte.example.com",
+            reason="endpoint",
+        )
+    _set_auth_type(admin, options)
+    if options.endpoint is not None or options.insecure:
+        _set_endpoint(admin, options)
+    if options.ca_cert is not None:
+        from .._config_values import Found, certificates
+
+        found = Found("ca_file", options.ca_cert, "argument --ca-cert", argument=True)
+        _set(admin, "caCertFilePath", str(certificates(found)))
+    if options.org is not None or _get(task, "org") in {None, _org(before)}:
+        _set(task, "org", options.org or _org(_get(admin, "endpoint")))
+    for key in ("project", "domain"):
+        if (value := getattr(options, key)) is not None:
+            _set(task, key, value)
+    sections = {"admin": admin, **({"image": {"builder": "local"}} if fresh else {}), "task": task}
+    return {name: section for name, section in {**old, **sections}.items() if section != {}}
+
+
+def _set_endpoint(admin: Document, options: argparse.Namespace) -> None:
+    """As Flyte's own tools write it. Plain HTTP to this machine is ``insecure``: all of them
+    understand that, and none ``http://``.
+    """
+    from .._config_values import Found, flag
+    from .._endpoint import parse_endpoint
+
+    allowed = _get(admin, "allowInsecureCredentials") or _get(admin, "authType") == "NoAuth"
+    given = options.endpoint if options.endpoint is not None else str(_get(admin, "endpoint"))
+    endpoint = parse_endpoint(
+        given,
+        insecure=bool(options.insecure),
+        allow_insecure_credentials=bool(allowed),
+        source="argument --endpoint" if options.endpoint is not None else "argument --insecure",
+    )
+    scheme, _, rest = endpoint.url.partition("://")
+    _set(admin, "endpoint", f"dns:///{rest}")
+    insecure = Found("insecure", _get(admin, "insecure") or False, "admin.insecure")
+    if (scheme == "http") != flag(insecure):
+        _set(admin, "insecure", True if scheme == "http" else None)
+
+
+def _set_auth_type(admin: Document, options: argparse.Namespace) -> None:
+    """The authType that was said; the default is left out."""
+    from ..config import parse_cli_auth_type
+
+    secrets = ("client_secret_location", "client_secret_env_var")
+    if options.auth_type is not None:
+        auth_type = parse_cli_auth_type(options.auth_type)
+    elif any(getattr(options, name) is not None for name in secrets):
+        auth_type = "ClientSecret"
+    elif options.endpoint is not None and _get(admin, "authType") == "DeviceFlow":
+        auth_type = "Pkce"
+    else:
+        auth_type = None
+    if auth_type is not None:
+        _set(admin, "authType", None if auth_type == "Pkce" else auth_type, first=True)
+    if auth_type not in {None, "ClientSecret"} and any(_get(admin, key) for key in _SECRETS):
+        for key in ("clientId", *_SECRETS):
+            _set(admin, key, None)
+    if options.client_id is not None:
+        _set(admin, "clientId", options.client_id)
+    if options.client_secret_location is not None:
+        location = os.path.abspath(os.path.expanduser(options.client_secret_location))  # noqa: PTH100, PTH111  pathlib raises without a home
+        _set(admin, "clientSecretLocation", location)
+    if options.client_secret_env_var is not None:
+        from .._config_values import Found, variable
+
+        name = options.client_secret_env_var
+        source = "argument --client-secret-env-var"
+        _set(admin, "clientSecretEnvVar", variable(Found("client_secret_env_var", name, source)))
+
+
+def _org(endpoint: object) -> str | None:
+    """The organisation in the name of a host that Union runs."""
+    found = re.fullmatch(r"(?:\w+:///?)?([\w-]+)(?:\.[\w-]+)*\.unionai\.cloud/?", str(endpoint))
+    return found[1] if found else None
+
+
+def _spelling(section: Document, key: str) -> Any:
+    from .._config_file import same_key
+
+    return next((name for name in section if same_key(name) == same_key(key)), key)
+
+
+def _get(section: Document, key: str) -> Any:
+    return section.get(_spelling(section, key))
+
+
+def _set(section: Document, key: str, value: object, *, first: bool = False) -> None:
+    """*value*, or without one nothing, under *key* in the spelling that is there."""
+    name = _spelling(section, key)
+    if value is None:
+        section.pop(name, None)
+    elif first and name not in section:
+        rest = dict(section)
+        section.clear()
+        section.update({name: value, **rest})
+    else:
+        section[name] = value
+
+
+def _differences(old: Mapping[Any, Any], new: Mapping[Any, Any]) -> Iterator[str]:
+    for section in ("admin", "task"):
+        before, after = old.get(section) or {}, new.get(section) or {}
+        for key in dict.fromkeys([*before, *after]):
+            if before.get(key) == after.get(key):
+                continue
+            if key in after:
+                yield f"{section}.{key}: {after[key]}"
+            else:
+                yield f"no {section}.{key}"
+
+
+def _yaml(document: Document) -> bytes:
+    import yaml
+
+    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    return text.encode()
+
+
+# Writing it.
+
+
+def _write(path: Path, data: bytes, like: Path | None = None) -> None:
+    """*data* at *path*, all of it or nothing, with the permissions of *like*. It holds no secret,
+    so who may read a new file is for the umask to say.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with draft.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            if like is not None:
+                draft.chmod(like.stat().st_mode & 0o777)
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: the file cannot be written ({(error.strerror or 'unknown error').lower()}); "
+            "correct the permissions, or name another file with --output",
+            reason="config_file",
+        ) from None
+
+
+# What to do with it.
+
+
+def _say_what_next(path: Path, document: Document) -> None:
+    from .._config_file import find
+
+    admin = document["admin"]
+    missing = ""
+    match _get(admin, "authType"):
+        case "ClientSecret" if not any(_get(admin, key) for key in _SECRETS):
+            missing = "a client secret: add --client-secret-location or --client-secret-env-var"
+        case "ClientSecret" if not _get(admin, "clientId"):
+            missing = "a client: add --client-id"
+        case "ExternalCommand" if not _get(admin, "command"):
+            missing = "a command that prints a token: write admin.command into it"
+    if missing:
+        say(f"flyteauth: it still needs {missing}")
+        return
+    try:
+        found, _ = find(None, os.environ, search=True)
+        first, problem = (found.path if found else None), ""
+    except ConfigError as error:
+        first, problem = None, str(error)
+    named = ""
+    if first is None or os.path.realpath(first) != str(path):
+        named = f" --config {quote(str(path))}"
+        if problem:
+            say(f"flyteauth: {problem}")
+        elif first is not None:
+            before = escape(str(first))
+            say(f"flyteauth: {before} goes before it; remove that one, or name this one each time")
+    say(escape(f"Next: flyteauth{named} login"))

@@ -1,0 +1,15 @@
+"""``flyteauth deploy …``: the same as ``flyteauth exec -- flyte deploy …``."""
+
+from __future__ import annotations
+
+import argparse
+
+from .exec_ import add_words, run_flyte
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_words(parser, "deploy")
+
+
+def main(options: argparse.Namespace) -> int:
+    return run_flyte(options, "deploy")

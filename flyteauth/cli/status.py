@@ -1,0 +1,77 @@
+"""``flyteauth status``: whether you are logged in, as whom, and why so. Asks nobody.
+
+Exit status 0 if a call could be authorised without a person, 4 if not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from typing import TYPE_CHECKING
+
+from ..errors import InteractionRequired
+from ._again import again
+from ._lines import short, wrapped
+from ._ndjson import told
+from ._output import document, paint
+from ._session import add_arguments as add_session_arguments, arguments
+
+if TYPE_CHECKING:
+    from .._doctor.standing import Standing
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_session_arguments(parser)
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--check", action="store_true", help="say nothing, only exit with 0 or 4 (for scripts)"
+    )
+    how.add_argument(
+        "--explain", action="store_true", help="show every source that was looked at, and why"
+    )
+    how.add_argument("--json", action="store_true", help="print all of it as one JSON document")
+
+
+def main(options: argparse.Namespace) -> int:
+    from .._doctor.standing import find_out
+
+    with told(json=options.json):
+        standing = find_out(options.config, arguments(options), os.environ)
+        if options.explain:
+            _print_explanation(standing)
+        if standing.error is not None:
+            raise standing.error
+    authorised = standing.is_authorised
+    login = shlex.join(again(options, "login"))
+    if options.json:
+        document({**standing.to_json(), "next": None if authorised else login})
+    elif options.check:
+        if not authorised:
+            raise InteractionRequired(
+                f"not logged in to {standing.server}; run: {login}", reason="not_logged_in"
+            )
+    elif not options.explain or not authorised:
+        _print(standing, login)
+    return 0 if authorised else 4
+
+
+def _print(standing: Standing, login: str) -> None:
+    print(paint(short(standing.title), "green" if standing.is_authorised else "yellow"))
+    for name, text in standing.rows():
+        for line in wrapped(text, f"  {name:<10}", " " * 12):
+            print(line)
+    if not standing.is_authorised:
+        print(f"\nrun: {login}")
+
+
+def _print_explanation(standing: Standing) -> None:
+    for title, rows in standing.explanation():
+        print(paint(title, "bold"))
+        for mark, text, *below in rows:
+            for line in wrapped(text, f"  {mark} ", " " * 4):
+                print(line)
+            for more in below:
+                for line in wrapped(more, " " * 6, " " * 8):
+                    print(line)
+        print()

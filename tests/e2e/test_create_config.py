@@ -1,0 +1,315 @@
+"""``flyteauth create config``: what it writes, what it leaves alone, and when it asks."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flyteauth.config import resolve
+
+from .conftest import BROWSER, FLYTEAUTH, Ended, Home, Serve
+
+FILE = ".flyte/config.yaml"
+OLD = """\
+# ours
+admin:
+  endpoint: dns:///flyte.example.com
+  auth_type: DeviceFlow
+  httpProxyURL: http://proxy:3128
+image:
+  builder: remote
+custom: {kept: [1, 2]}
+"""
+
+
+def create(home: Home, *words: str, **environ: str) -> Ended:
+    return home.program([FLYTEAUTH, "create", "config", *words], environ)
+
+
+def written(home: Home, name: str = FILE) -> object:
+    return yaml.safe_load((home.path / name).read_text("utf-8"))
+
+
+# A new file.
+
+
+def test_the_file_of_the_guides_is_written_without_what_is_the_default(home: Home) -> None:
+    ended = create(home, "--endpoint", "https://your-endpoint.example.cloud")
+    assert (ended.status, ended.out) == (0, "")
+    assert str(home.path / FILE) in ended.err
+    assert ended.err.endswith("Next: flyteauth login\n")
+    assert (home.path / FILE).read_text("utf-8") == (
+        "admin:\n  endpoint: dns:///your-endpoint.example.cloud\nimage:\n  builder: local\n"
+    )
+
+
+def test_project_domain_and_organisation_are_a_section_of_their_own(home: Home) -> None:
+    words = ("--project", "flytesnacks", "--domain", "development", "--org", "acme")
+    assert create(home, "--endpoint", "http://your-endpoint.example.cloud", *words).status == 0
+    assert written(home) == {
+        "admin": {"endpoint": "dns:///your-endpoint.example.cloud"},
+        "image": {"builder": "local"},
+        "task": {"org": "acme", "project": "flytesnacks", "domain": "development"},
+    }
+
+
+def test_the_organisation_is_in_the_name_of_union_s_own_hosts_and_of_no_others(home: Home) -> None:
+    assert create(home, "--endpoint", "https://acme.hosted.unionai.cloud").status == 0
+    assert "task" in str(written(home))
+    assert resolve({}, environ={}, path=home.path / FILE, search=False).org == "acme"
+    assert create(home, "--endpoint", "127.0.0.1.example.com", "--force").status == 0
+    assert "acme" not in str(written(home))
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        *[(name, None) for name in ("pkce", "PKCE", "Pkce")],
+        *[(name, "DeviceFlow") for name in ("headless", "device-flow", "device_flow")],
+        *[(name, "DeviceFlow") for name in ("Headless", "DeviceFlow")],
+        *[(name, "ClientSecret") for name in ("client-secret", "client_secret", "clientsecret")],
+        *[(name, "ClientSecret") for name in ("app-credential", "app_credential")],
+        *[(name, "ExternalCommand") for name in ("external-command", "external_command")],
+        *[(name, "ExternalCommand") for name in ("externalcommand", "command", "custom")],
+        ("none", "NoAuth"),
+    ],
+)
+def test_every_spelling_of_an_auth_type_is_written_in_the_one_that_all_tools_read(
+    said: str, meant: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from flyteauth.cli import main
+
+    path = tmp_path / "config.yaml"
+    words = ["--endpoint", "flyte.example.com", "--auth-type", said, "--output", str(path)]
+    assert main(["create", "config", *words]) == 0
+    capsys.readouterr()
+    admin = yaml.safe_load(path.read_text("utf-8"))["admin"]
+    assert admin.get("authType") == meant
+    assert list(admin)[-1] == "endpoint"
+
+
+@pytest.mark.parametrize(
+    ("said", "endpoint", "insecure"),
+    [
+        ("flyte.example.com", "dns:///flyte.example.com", None),
+        ("dns:///Flyte.example.com:8443/", "dns:///flyte.example.com:8443", None),
+        ("http://flyte.example.com", "dns:///flyte.example.com", None),
+        ("https://localhost:18443", "dns:///localhost:18443", None),
+        ("http://localhost:41187", "dns:///localhost:41187", True),
+        ("http://[::1]:8080", "dns:///[::1]:8080", True),
+    ],
+)
+def test_an_endpoint_is_written_in_one_way_and_means_what_was_said(
+    home: Home, said: str, endpoint: str, insecure: bool | None
+) -> None:
+    assert create(home, "--endpoint", said).status == 0
+    file = home.path / FILE
+    admin = yaml.safe_load(file.read_text("utf-8"))["admin"]
+    assert (admin["endpoint"], admin.get("insecure")) == (endpoint, insecure)
+    ours = resolve({}, environ={}, path=file, search=False).endpoint
+    assert ours == resolve({"endpoint": said}, environ=None, search=False).endpoint
+
+
+def test_a_service_is_configured_by_where_its_secret_is_and_never_by_the_secret(
+    home: Home,
+) -> None:
+    words = ("--endpoint", "flyte.example.com", "--auth-type", "client-secret")
+    ended = create(home, *words)
+    assert ended.status == 0
+    assert "--client-secret-location" in ended.err
+    ended = create(home, "--client-id", "ci", "--client-secret-env-var", "CI_SECRET", "--force")
+    assert ended.status == 0, ended
+    assert written(home) == {
+        "admin": {
+            "authType": "ClientSecret",
+            "endpoint": "dns:///flyte.example.com",
+            "clientId": "ci",
+            "clientSecretEnvVar": "CI_SECRET",
+        },
+        "image": {"builder": "local"},
+    }
+    ended = create(home, "--client-secret-env-var", "s3cr3t/canary", "--force")
+    ended.failed_with(1, "environment variable")
+    assert "canary" not in ended.err
+    # A person's login has no use for it; a secret that is still found would go before.
+    assert create(home, "--auth-type", "pkce", "--force").status == 0
+    assert written(home) == {
+        "admin": {"endpoint": "dns:///flyte.example.com"},
+        "image": {"builder": "local"},
+    }
+
+
+def test_a_certificate_authority_is_checked_and_written_with_its_whole_name(home: Home) -> None:
+    words = ("--endpoint", "flyte.example.com", "--ca-cert", "ca.pem")
+    create(home, *words).failed_with(1, "--ca-cert", "ca.pem")
+    home.write("ca.pem", "not a certificate")
+    create(home, *words).failed_with(1, "--ca-cert", "PEM")
+    assert not (home.path / FILE).exists()
+    home.write("ca.pem", "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n")
+    assert create(home, *words).status == 0
+    assert f"caCertFilePath: {home.path / 'ca.pem'}" in (home.path / FILE).read_text("utf-8")
+
+
+@pytest.mark.parametrize("words", [("--output", "there/of/mine.yaml"), ("-o", "mine.yaml")])
+def test_a_file_elsewhere_is_named_in_what_to_run_next(home: Home, words: tuple[str, str]) -> None:
+    ended = create(home, "--endpoint", "flyte.example.com", *words)
+    assert ended.status == 0
+    assert ended.err.endswith(f"Next: flyteauth --config {home.path / words[1]} login\n")
+    assert not (home.path / FILE).exists()
+
+
+def test_the_option_config_names_the_file_as_it_does_elsewhere(home: Home) -> None:
+    words = ("create", "config", "--endpoint", "flyte.example.com")
+    assert home.run("--config", "mine.yaml", *words).status == 0
+    assert (home.path / "mine.yaml").exists()
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "named.yaml"])
+def test_another_file_that_goes_before_it_is_pointed_out(home: Home, name: str) -> None:
+    other = home.write(name, "admin:\n  endpoint: other.example.com\n")
+    words = ("--endpoint", "flyte.example.com", "-o", f"{home.path}/.union/config.yaml")
+    ended = create(home, *words, UCTL_CONFIG=str(other))
+    assert ended.status == 0
+    assert f"flyteauth: {other} goes before it" in ended.err
+
+
+# A file that is there.
+
+
+def test_without_a_person_a_file_is_changed_only_by_force(home: Home) -> None:
+    home.write(FILE, OLD)
+    words = ("--endpoint", "dns:///flyte.example.com", "--auth-type", "client-secret")
+    create(home, *words).failed_with(3, FILE, "--force", "ClientSecret")
+    assert (home.path / FILE).read_text("utf-8") == OLD
+    assert [path.name for path in (home.path / ".flyte").iterdir()] == ["config.yaml"]
+
+
+def test_what_is_not_said_stays_and_the_old_file_is_kept(home: Home) -> None:
+    path = home.write(FILE, OLD)
+    path.chmod(0o640)
+    ended = create(home, "--auth-type", "external-command", "--project", "p", "--force")
+    assert ended.status == 0
+    assert f"with its comments, it is kept in {path}.bak" in ended.err
+    assert written(home) == {
+        "admin": {
+            "endpoint": "dns:///flyte.example.com",
+            "auth_type": "ExternalCommand",
+            "httpProxyURL": "http://proxy:3128",
+        },
+        "image": {"builder": "remote"},
+        "custom": {"kept": [1, 2]},
+        "task": {"project": "p"},
+    }
+    kept = path.with_name("config.yaml.bak")
+    assert kept.read_text("utf-8") == OLD
+    assert {stat.S_IMODE(each.stat().st_mode) for each in (path, kept)} == {0o640}
+
+
+def test_switching_to_pkce_and_to_device_flow_is_done_as_the_guides_say(home: Home) -> None:
+    there = ("--endpoint", "dns:///flyte.example.com")
+    assert create(home, *there, "--auth-type", "headless").status == 0
+    assert resolve({}, environ={}, path=home.path / FILE, search=False).auth_type == "DeviceFlow"
+    assert create(home, *there, "--force").status == 0
+    assert resolve({}, environ={}, path=home.path / FILE, search=False).auth_type == "Pkce"
+    ended = create(home, *there, "--force")
+    assert ended.status == 0
+    assert "nothing was changed" in ended.err
+    assert "DeviceFlow" in (home.path / ".flyte/config.yaml.bak").read_text("utf-8")
+
+
+@pytest.mark.parametrize(("answer", "changed"), [("y\n", True), ("\n", False), ("n\n", False)])
+def test_at_a_terminal_the_change_is_shown_and_asked_for(
+    home: Home, answer: str, changed: bool
+) -> None:
+    home.write(FILE, OLD)
+    argv = (FLYTEAUTH, "create", "config", "--endpoint", "https://new.example.com")
+    ended = home.at_terminal(argv, {}, typed=answer)
+    assert "admin.endpoint: dns:///new.example.com" in ended.err
+    assert "no admin.auth_type" in ended.err
+    assert "[y/N]" in ended.err
+    assert ended.status == (0 if changed else 3)
+    assert ((home.path / FILE).read_text("utf-8") != OLD) is changed
+
+
+def test_a_link_stays_a_link(home: Home) -> None:
+    real = home.write("dotfiles/config.yaml", OLD)
+    (home.path / ".flyte").mkdir()
+    (home.path / FILE).symlink_to(real)
+    assert create(home, "--project", "p", "--force").status == 0
+    assert (home.path / FILE).is_symlink()
+    assert "project: p" in real.read_text("utf-8")
+
+
+# What cannot be done.
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("admin: [\n", "not YAML"),
+        ("admin: text\n", "not a mapping"),
+        ("- admin\n", "not a mapping"),
+        ("admin:\n  endpoint: a\n  endpoint: b\n", "twice"),
+        ("\x00", "YAML"),
+    ],
+)
+def test_what_is_no_configuration_is_left_as_it_is(home: Home, text: str, said: str) -> None:
+    home.write(FILE, text)
+    create(home, "--endpoint", "flyte.example.com", "--force").failed_with(1, FILE, said)
+    assert (home.path / FILE).read_text("utf-8") == text
+    assert [path.name for path in (home.path / ".flyte").iterdir()] == ["config.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "--endpoint"),
+        (("--endpoint", "ftp://flyte.example.com"), "--endpoint"),
+        (("--endpoint", "https://alice:canary@flyte.example.com"), "user name"),
+        (("--endpoint", "flyte.example.com", "--auth-type", "magic"), "DeviceFlow"),
+        (("--endpoint", "http://flyte.example.com", "--insecure"), "insecure"),
+        (("--endpoint", "flyte.example.com", "-o", "/dev/null/config.yaml"), "--output"),
+        (("--endpoint", "flyte.example.com", "-o", "."), "is a directory"),
+    ],
+)
+def test_what_cannot_be_written_is_one_line(home: Home, words: tuple[str, ...], said: str) -> None:
+    ended = create(home, *words)
+    ended.failed_with(1, said)
+    assert "canary" not in ended.err
+    assert list(home.path.iterdir()) == []
+
+
+# The first lines of the guides.
+
+
+def test_create_config_and_then_any_command_logs_in(home: Home, serve: Serve) -> None:
+    running = serve()
+    assert create(home, "--endpoint", running.base_url).status == 0
+    ended = home.at_terminal((FLYTEAUTH, "get", "project"), {"BROWSER": BROWSER})
+    assert ended.status == 0, ended
+    assert "flytesnacks" in ended.out
+    assert home.run("get", "project") == Ended(0, ended.out, "")
+
+
+def test_the_device_flow_of_a_written_file_shows_a_code(home: Home, serve: Serve) -> None:
+    running = serve()
+    words = ("--endpoint", running.base_url, "--auth-type", "headless")
+    assert create(home, *words, "--project", "flytesnacks", "--domain", "development").status == 0
+    ended = home.at_terminal((FLYTEAUTH, "get", "app"), {"BROWSER": "false"})
+    assert ended.status == 0, ended
+    assert f"{running.base_url}/activate" in ended.err
+    assert "hello-fastapi" in ended.out
+
+
+def test_the_older_spelling_of_login_is_the_same_login(home: Home, serve: Serve) -> None:
+    running = serve()
+    ended = home.run("create", "login", "--host", running.base_url, BROWSER=BROWSER)
+    assert (ended.status, ended.out) == (0, "")
+    assert "/oauth2/authorize?" in ended.err
+    assert "Logged in to" in ended.err
+    assert home.run("whoami", "--endpoint", running.base_url).status == 0
+    ended = home.run("create", "login", "--host", "localhost:9", "--headless")
+    ended.failed_with(1, "localhost:9")

@@ -1,0 +1,68 @@
+"""What is typed wrongly, and what helps: one or two lines, and help that fits a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from flyteauth.cli import _parser
+
+from .conftest import Home
+
+# Every command, with the words after which its help is asked for.
+COMMANDS = [
+    (),
+    *[(name,) for name in _parser.COMMANDS],
+    ("create", "config"),
+    ("create", "login"),
+    ("create", "api-key"),
+    *[("get", kind) for kind in ("project", "task", "app", "api-key")],
+    ("delete", "api-key"),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "COMMAND"),
+        (("logni",), "did you mean login?"),
+        (("staus",), "did you mean status?"),
+        (("frobnicate",), "choose from login, "),
+        (("get",), "KIND"),
+        (("get", "projcet"), "did you mean project?"),
+        (("get", "task", "--outptu", "json"), "--outptu"),
+        (("get", "task", "-o", "jsn"), "did you mean json?"),
+        (("create", "confg"), "did you mean config?"),
+        (("create", "config", "--project"), "--project"),
+        (("delete", "api-key"), "NAME"),
+        (("whoami", "bob"), "bob"),
+        (("--cofnig", "x", "whoami"), "did you mean --config?"),
+        (("--json", "whoami"), "after a command"),
+        (("who\x1b[31mami",), "\\x1b"),
+    ],
+)
+def test_a_typing_mistake_is_two_lines(home: Home, words: Sequence[str], said: str) -> None:
+    ended = home.run(*words)
+    assert (ended.status, ended.out) == (2, "")
+    usage, error = ended.err.splitlines()
+    assert usage.startswith("usage: flyteauth")
+    assert "--help" in usage
+    assert said in error
+    assert "\x1b" not in ended.err
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_every_command_has_help_that_fits(home: Home, words: Sequence[str]) -> None:
+    ended = home.run(*words, "--help", COLUMNS="80", PATH=str(home.path))
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out.startswith("usage: flyteauth")
+    assert max(map(len, ended.out.splitlines())) <= 100
+    assert "==SUPPRESS==" not in ended.out
+
+
+def test_the_module_is_the_command(home: Home) -> None:
+    import sys
+
+    ended = home.program([sys.executable, "-m", "flyteauth", "--version"], {})
+    assert ended == home.run("--version")

@@ -1,0 +1,104 @@
+"""Getting what the tests need from outside: quietly, only where that may be, and never silently."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from . import services
+from .services import SERVICES, main, require, run
+
+
+class Apt:
+    """What apt-get would do, and what it was asked for."""
+
+    def __init__(self, bin_folder: Path, *, knows: bool = True) -> None:
+        self.bin_folder = bin_folder
+        self.knows = knows
+        self.asked: list[str] = []
+
+    def __call__(self, argv: Sequence[str]) -> bool:
+        self.asked.append(argv[1])
+        if argv[1] == "update":
+            self.knows = True
+        elif self.knows:
+            put(self.bin_folder / "chromium")
+        return self.knows
+
+
+def put(path: Path) -> None:
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def bin_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.delenv("CI", raising=False)
+    return tmp_path
+
+
+def test_what_is_there_is_named_and_nothing_is_installed(
+    bin_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(bin_folder / "chromium")
+    apt = Apt(bin_folder)
+    assert main(apt) == 0
+    assert apt.asked == []
+    assert capsys.readouterr().out.startswith(f"chromium: {bin_folder}/chromium (")
+    assert require("chromium") == bin_folder / "chromium"
+
+
+@pytest.mark.parametrize(("knows", "asked"), [(True, 1), (False, 3)])
+def test_what_is_missing_is_installed(bin_folder: Path, knows: bool, asked: int) -> None:
+    put(bin_folder / "apt-get")
+    apt = Apt(bin_folder, knows=knows)
+    assert main(apt) == 0
+    assert apt.asked == ["install", "update", "install"][:asked]
+    assert require("chromium").name == "chromium"
+
+
+@pytest.mark.parametrize(
+    ("apt_get", "user", "why"),
+    [(False, 0, "there is no apt-get"), (True, 1000, "only root"), (True, 0, "apt-get failed")],
+)
+def test_where_it_cannot_be_installed_that_is_said(
+    bin_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    apt_get: bool,
+    user: int,
+    why: str,
+) -> None:
+    if apt_get:
+        put(bin_folder / "apt-get")
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    assert main(lambda _: False) == 0
+    assert why in capsys.readouterr().out
+    with pytest.raises(pytest.skip.Exception, match="chromium is missing"):
+        require("chromium")
+    monkeypatch.setenv("CI", "true")
+    assert main(lambda _: False) == 1
+    with pytest.raises(pytest.fail.Exception, match="chromium is missing"):
+        require("chromium")
+
+
+def test_a_program_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run([sys.executable, "-c", ""])
+    assert not run([sys.executable, "-c", "raise SystemExit(1)"])
+    monkeypatch.setattr(services, "DEADLINE", 0.05)
+    cat = shutil.which("cat")
+    assert cat is not None
+    assert not run(["sh", "-c", f"exec {cat} /dev/zero"])
+
+
+def test_each_service_names_its_packages() -> None:
+    for name, service in SERVICES.items():
+        assert name in service.names
+        assert name in service.packages
