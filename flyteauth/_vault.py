@@ -45,6 +45,7 @@ class Vault:
         self._silent = False
         self._kept = False
         self.erased = False
+        self.damaged = False
         self.failure: StoreError | None = None
 
     def under(self, settings: Settings) -> Vault:
@@ -116,11 +117,13 @@ class Vault:
         *first* look, where there is a login out of reach, or a store that was named keeps us out.
 
         ``erased`` says whether there was one, and somebody has removed it: a logout elsewhere.
+        ``damaged`` says that there is something, which nobody can read.
         """
-        self.erased = False
+        self.erased = self.damaged = False
         try:
             record = await self._store.load(self.key)
         except StoreError as error:
+            self.damaged = error.reason == "corrupt"
             if self._pinned and not self._for_service and error.reason != "corrupt":
                 raise
             if first and error.reason != "corrupt" and self._is_final(error):

@@ -286,11 +286,12 @@ class Session:
             return outcome
         held = self._life.held
         record = await setup.vault.load() or (None if held is None else held.record)
+        there = record is not None or setup.vault.damaged
         await setup.vault.delete()
         await pending_logins(setup).remove(setup.vault.key)
         await self._life.end_everywhere()
         revoked = None if record is None else await revoke_all(setup, record)
-        outcome = LoggedOut(setup.server, record is not None, revoked)
+        outcome = LoggedOut(setup.server, there, revoked)
         await setup.notify(outcome)
         return outcome
 

@@ -65,7 +65,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     given = options.output or options.config or DEFAULT
     path = Path(os.path.realpath(os.path.expanduser(given)))  # noqa: PTH111  pathlib raises without a home
-    existing = _read(path) if os.path.exists(path) else None  # noqa: PTH110  pathlib raises where it may not look
+    there = os.path.lexists(path)
+    if there and not os.path.isfile(path):  # noqa: PTH113  pathlib raises where it may not look
+        raise ConfigError(
+            f"{path} is not a file; name another one with --output", reason="config_file"
+        )
+    existing = _read(path) if there else None
     old, data = existing or ({}, b"")
     new = _changed(old, options, fresh=existing is None)
     changes = list(_differences(old, new))

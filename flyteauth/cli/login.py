@@ -66,6 +66,8 @@ def main(options: argparse.Namespace) -> int:
         if token is None:
             where = settings.endpoint.key if settings.endpoint is not None else settings.issuer
             _say_nothing_to_do(str(where), json=options.json)
+        elif options.scopes is not None and not options.json:
+            say("It is a login for these scopes: set admin.scopes, for other commands to find it.")
         elif options.endpoint is not None and settings.config_file is None and not options.json:
             say(
                 "To use it without --endpoint, run: flyteauth create config --endpoint "

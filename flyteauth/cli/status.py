@@ -23,14 +23,13 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_session_arguments(parser)
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument(
+    parser.add_argument(
         "--check", action="store_true", help="say nothing, only exit with 0 or 4 (for scripts)"
     )
-    how.add_argument(
+    parser.add_argument(
         "--explain", action="store_true", help="show every source that was looked at, and why"
     )
-    how.add_argument("--json", action="store_true", help="print all of it as one JSON document")
+    parser.add_argument("--json", action="store_true", help="print all of it as one JSON document")
 
 
 def main(options: argparse.Namespace) -> int:
@@ -38,7 +37,7 @@ def main(options: argparse.Namespace) -> int:
 
     with told(json=options.json):
         standing = find_out(options.config, arguments(options), os.environ)
-        if options.explain:
+        if options.explain and not options.json:
             _print_explanation(standing)
         if standing.error is not None:
             raise standing.error

@@ -259,6 +259,29 @@ def serve() -> Iterator[Callable[..., Running]]:
         yield start
 
 
+@pytest.fixture(scope="module")
+def calm() -> Iterator[Running]:
+    """A control plane without faults, for tests that do each other no harm."""
+    with serving(Settings(approve="auto")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def template(calm: Running, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home with a configuration and a login."""
+    home = Home(tmp_path_factory.mktemp("template"))
+    home.write(".flyte/config.yaml", f"admin:\n  endpoint: {calm.base_url}\n")
+    login(home, calm.base_url)
+    return home
+
+
+@pytest.fixture
+def logged_in(home: Home, template: Home) -> Home:
+    """A copy of that home. The login is that of all of these tests: none may log out."""
+    shutil.copytree(template.path, home.path, dirs_exist_ok=True)
+    return home
+
+
 Start = Callable[..., Devserver]
 Serve = Callable[..., Running]
 

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
-from flyteauth.devserver.serve import Running, serving
-from flyteauth.devserver.settings import Settings
+from flyteauth.devserver.serve import Running
 
 from .conftest import BROWSER, Home, login
 
 PLAINTEXT: dict[str, Any] = {"PYTHON_KEYRING_BACKEND": "keyrings.alt.file.PlaintextKeyring"}
-
-
-@pytest.fixture(scope="module")
-def calm() -> Iterator[Running]:
-    with serving(Settings(approve="auto")) as running:
-        yield running
 
 
 def listed(home: Home, *words: str, **environ: Any) -> list[dict[str, Any]]:

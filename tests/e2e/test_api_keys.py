@@ -4,39 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from base64 import b64decode
-from collections.abc import Iterator
 
 import pytest
 
-from flyteauth.devserver.serve import Running, serving
-from flyteauth.devserver.settings import Settings
+from flyteauth.devserver.serve import Running
 
-from .conftest import FLYTEAUTH, Home, login
+from .conftest import FLYTEAUTH, Home
 
 EXPORT = re.compile(r'^export FLYTE_API_KEY="([A-Za-z0-9+/]+=*)"$', re.MULTILINE)
-
-
-@pytest.fixture(scope="module")
-def plane() -> Iterator[Running]:
-    with serving(Settings(approve="auto")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def template(plane: Running, tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """A home with a configuration and a login."""
-    home = Home(tmp_path_factory.mktemp("template"))
-    home.write(".flyte/config.yaml", f"admin:\n  endpoint: {plane.base_url}\n")
-    login(home, plane.base_url)
-    return home
-
-
-@pytest.fixture
-def logged_in(home: Home, template: Home) -> Home:
-    shutil.copytree(template.path, home.path, dirs_exist_ok=True)
-    return home
 
 
 @pytest.mark.parametrize("older", [(), ("admin",)])
@@ -75,13 +51,13 @@ def test_the_line_for_a_shell_can_be_given_to_one(logged_in: Home) -> None:
     assert ended.out.startswith("evaluated")
 
 
-def test_a_program_gets_one_document(logged_in: Home, plane: Running) -> None:
+def test_a_program_gets_one_document(logged_in: Home, calm: Running) -> None:
     ended = logged_in.run("create", "api-key", "--name", "For a Program", "--output", "json")
     assert ended.status == 0, ended
     key = json.loads(ended.out)
     assert (key["client_id"], key["name"]) == ("for-a-program", "For a Program")
     assert b64decode(key["api_key"]).decode().endswith(f":{key['client_secret']}:None")
-    assert key["endpoint"] == plane.base_url
+    assert key["endpoint"] == calm.base_url
     # The same secret in a file, as the guides configure it.
     secret = logged_in.write("secret.txt", key["client_secret"] + "\n")
     words = ["--auth-type", "client-secret", "--client-id", key["client_id"]]

@@ -291,12 +291,6 @@ def test_an_anonymous_control_plane_wants_no_login_and_keeps_no_file(
 
 
 @pytest.fixture(scope="module")
-def calm() -> Iterator[Running]:
-    with serving(Settings(approve="auto")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def somebody(tmp_path_factory: pytest.TempPathFactory, calm: Running) -> Home:
     """A home where somebody is logged in."""
     home = Home(tmp_path_factory.mktemp("somebody"))

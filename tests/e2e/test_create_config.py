@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -179,6 +180,18 @@ def test_another_file_that_goes_before_it_is_pointed_out(home: Home, name: str) 
 # A file that is there.
 
 
+def test_what_is_no_file_is_not_replaced_by_one(home: Home) -> None:
+    """As root, that would be the end of /dev/null."""
+    pipe = home.path / "pipe"
+    os.mkfifo(pipe)
+    words = ("--endpoint", "flyte.example.com", "--force", "-o")
+    create(home, *words, "pipe").failed_with(1, f"{pipe} is not a file", "--output")
+    assert pipe.is_fifo()
+    (home.path / "folder").mkdir()
+    create(home, *words, "folder").failed_with(1, "is not a file")
+    assert sorted(path.name for path in home.path.iterdir()) == ["folder", "pipe"]
+
+
 def test_without_a_person_a_file_is_changed_only_by_force(home: Home) -> None:
     home.write(FILE, OLD)
     words = ("--endpoint", "dns:///flyte.example.com", "--auth-type", "client-secret")
@@ -272,7 +285,7 @@ def test_what_is_no_configuration_is_left_as_it_is(home: Home, text: str, said: 
         (("--endpoint", "flyte.example.com", "--auth-type", "magic"), "DeviceFlow"),
         (("--endpoint", "http://flyte.example.com", "--insecure"), "insecure"),
         (("--endpoint", "flyte.example.com", "-o", "/dev/null/config.yaml"), "--output"),
-        (("--endpoint", "flyte.example.com", "-o", "."), "is a directory"),
+        (("--endpoint", "flyte.example.com", "-o", "."), "is not a file"),
     ],
 )
 def test_what_cannot_be_written_is_one_line(home: Home, words: tuple[str, ...], said: str) -> None:

@@ -8,7 +8,6 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,7 @@ import pytest
 import trustme
 from attrs import field, frozen
 
-from flyteauth.devserver.serve import Running, serving
-from flyteauth.devserver.settings import Settings
+from flyteauth.devserver.serve import Running
 from tests.integration.test_tls import certified, tls_server
 from tests.io.server import answering, reply, serve as serve_bytes, silent
 
@@ -54,12 +52,6 @@ def examined(home: Home, *words: str, **environ: Any) -> Diagnosis:
     assert ended.status == any(finding["state"] == "fail" for finding in findings.values())
     assert CANARY not in ended.out
     return Diagnosis(ended, findings, document["next"])
-
-
-@pytest.fixture(scope="module")
-def calm() -> Iterator[Running]:
-    with serving(Settings(approve="auto")) as running:
-        yield running
 
 
 def free_port() -> int:

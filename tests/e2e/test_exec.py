@@ -17,8 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from flyteauth.devserver.serve import Running, serving
-from flyteauth.devserver.settings import Settings
+from flyteauth.devserver.serve import Running
 
 from .conftest import (
     BROWSER,
@@ -76,20 +75,14 @@ sys.exit(5)
 
 
 @pytest.fixture(scope="module")
-def plane() -> Iterator[Running]:
-    with serving(Settings(approve="auto")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def template(plane: Running, tmp_path_factory: pytest.TempPathFactory) -> Home:
+def template(calm: Running, tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A home with a configuration and a login, and with tools in it."""
     home = Home(tmp_path_factory.mktemp("template"))
     home.write(
         ".flyte/config.yaml",
-        f"admin:\n  endpoint: {plane.base_url}\nimage:\n  builder: remote\ntask:\n  project: p\n",
+        f"admin:\n  endpoint: {calm.base_url}\nimage:\n  builder: remote\ntask:\n  project: p\n",
     )
-    login(home, plane.base_url)
+    login(home, calm.base_url)
     tools(home)
     return home
 
@@ -128,7 +121,7 @@ def told(ended: Ended) -> dict[str, Any]:
 
 
 def test_a_tool_gets_tokens_by_command_and_none_in_its_environment(
-    logged_in: Home, plane: Running
+    logged_in: Home, calm: Running
 ) -> None:
     ended = run(logged_in, "exec", "--", sys.executable, "tool.py", "--endpoint", "its own", "--")
     said = told(ended)
@@ -139,7 +132,7 @@ def test_a_tool_gets_tokens_by_command_and_none_in_its_environment(
     assert token.strip() not in str(said["environ"]) + said["config"]
 
     environ = said["environ"]
-    dns = f"dns:///{plane.base_url.removeprefix('http://')}"
+    dns = f"dns:///{calm.base_url.removeprefix('http://')}"
     assert environ["FLYTE_AUTH_TYPE"] == environ["FLYTE_CREDENTIALS_AUTH_MODE"] == "ExternalCommand"
     assert environ["FLYTE_ADMIN_ENDPOINT"] == environ["FLYTE_PLATFORM_URL"] == dns
     assert environ["FLYTECTL_CONFIG"] == environ["UCTL_CONFIG"] == environ["UNION_CONFIG"]
@@ -161,24 +154,24 @@ def test_a_tool_gets_tokens_by_command_and_none_in_its_environment(
 
 @pytest.mark.parametrize("variable", ["FLYTE_API_KEY", "UNION_API_KEY"])
 def test_an_api_key_is_kept_from_the_environment_of_a_tool(
-    logged_in: Home, plane: Running, variable: str
+    logged_in: Home, calm: Running, variable: str
 ) -> None:
-    said = told(run(logged_in, "exec", "--", "bin/tool", **{variable: plane.api_key}))
+    said = told(run(logged_in, "exec", "--", "bin/tool", **{variable: calm.api_key}))
     assert len(said["tokens"]) == 2
-    _, secret = plane.plane.service_client
+    _, secret = calm.plane.service_client
     assert variable not in said["environ"]
-    assert plane.api_key not in str(said)
+    assert calm.api_key not in str(said)
     assert secret not in str(said)
     assert said["modes"]["secret"] == 0o600
 
 
 def test_a_secret_from_the_environment_is_kept_from_that_of_a_tool(
-    logged_in: Home, plane: Running
+    logged_in: Home, calm: Running
 ) -> None:
-    client_id, secret = plane.plane.service_client
+    client_id, secret = calm.plane.service_client
     logged_in.write(
         ".flyte/config.yaml",
-        f"admin:\n  endpoint: {plane.base_url}\n  authType: ClientSecret\n"
+        f"admin:\n  endpoint: {calm.base_url}\n  authType: ClientSecret\n"
         f"  clientId: {client_id}\n  clientSecretEnvVar: CI_SECRET\n",
     )
     others = {"EAGER_API_KEY": CANARY, "FLYTE_CREDENTIALS_CLIENT_SECRET": CANARY}
@@ -188,13 +181,13 @@ def test_a_secret_from_the_environment_is_kept_from_that_of_a_tool(
     assert CANARY not in str(said)
 
 
-def test_the_command_of_an_external_command_is_handed_over(logged_in: Home, plane: Running) -> None:
+def test_the_command_of_an_external_command_is_handed_over(logged_in: Home, calm: Running) -> None:
     token = logged_in.run("token").out
     printer = logged_in.write("print_token.sh", f"#!/bin/sh\necho {token}")
     printer.chmod(0o755)
     logged_in.write(
         ".flyte/config.yaml",
-        f"admin:\n  endpoint: {plane.base_url}\n  authType: ExternalCommand\n"
+        f"admin:\n  endpoint: {calm.base_url}\n  authType: ExternalCommand\n"
         f"  command: ['{printer}']\n",
     )
     said = told(run(logged_in, "exec", "--", "bin/tool"))
@@ -298,8 +291,8 @@ def test_nothing_to_run_is_a_usage_error(logged_in: Home) -> None:
         assert "COMMAND" in ended.err
 
 
-def test_without_a_login_nothing_is_run(home: Home, plane: Running) -> None:
-    ended = home.run("exec", "--endpoint", plane.base_url, "--", "touch", "it-ran")
+def test_without_a_login_nothing_is_run(home: Home, calm: Running) -> None:
+    ended = home.run("exec", "--endpoint", calm.base_url, "--", "touch", "it-ran")
     ended.failed_with(4, "flyteauth login")
     assert not (home.path / "it-ran").exists()
 
@@ -317,9 +310,9 @@ def test_a_person_is_asked_to_log_in_first(home: Home, serve: Serve) -> None:
     "environ", [{"FLYTE_ADMIN_TOKENSTORE": "memory"}, {"FLYTEAUTH_HOME": "/dev/null/none"}]
 )
 def test_a_login_that_no_other_process_can_use_is_refused(
-    home: Home, plane: Running, environ: dict[str, str]
+    home: Home, calm: Running, environ: dict[str, str]
 ) -> None:
-    argv = (FLYTEAUTH, "exec", "--endpoint", plane.base_url, "--", "touch", "it-ran")
+    argv = (FLYTEAUTH, "exec", "--endpoint", calm.base_url, "--", "touch", "it-ran")
     ended = home.at_terminal(argv, {"BROWSER": BROWSER, **environ})
     assert ended.status == 1, ended
     assert "no tool can use it" in ended.err

@@ -7,11 +7,10 @@ import json
 import os
 import pty
 import re
-import shutil
 import struct
 import subprocess
 import termios
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -31,27 +30,6 @@ from .conftest import (
 )
 
 KINDS = ("project", "task", "app", "api-key")
-
-
-@pytest.fixture(scope="module")
-def plane() -> Iterator[Running]:
-    with serving(Settings(approve="auto")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def template(plane: Running, tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """A home with a configuration and a login."""
-    home = Home(tmp_path_factory.mktemp("template"))
-    home.write(".flyte/config.yaml", f"admin:\n  endpoint: {plane.base_url}\n")
-    login(home, plane.base_url)
-    return home
-
-
-@pytest.fixture
-def logged_in(home: Home, template: Home) -> Home:
-    shutil.copytree(template.path, home.path, dirs_exist_ok=True)
-    return home
 
 
 def seen(home: Home, columns: int, *words: str, **environ: str) -> str:
@@ -221,19 +199,19 @@ def test_a_command_logs_in_by_itself_where_a_person_is_there(
     [*[("get", kind) for kind in KINDS], ("whoami",), ("create", "api-key", "--name", "k")],
 )
 def test_where_nobody_is_there_the_answer_is_that_there_is_no_login(
-    home: Home, plane: Running, words: Sequence[str]
+    home: Home, calm: Running, words: Sequence[str]
 ) -> None:
     opened = home.path / "opened"
-    ended = home.run(*words, "--endpoint", plane.base_url, BROWSER=f"touch {opened}", deadline=10)
+    ended = home.run(*words, "--endpoint", calm.base_url, BROWSER=f"touch {opened}", deadline=10)
     ended.failed_with(4, "not logged in", "flyteauth login")
     assert not opened.exists()
 
 
 @pytest.mark.parametrize("variable", ["FLYTE_API_KEY", "UNION_API_KEY"])
 def test_an_api_key_in_the_environment_is_all_that_is_needed(
-    home: Home, plane: Running, variable: str
+    home: Home, calm: Running, variable: str
 ) -> None:
-    ended = home.program([FLYTEAUTH, "get", "project"], {variable: plane.api_key})
+    ended = home.program([FLYTEAUTH, "get", "project"], {variable: calm.api_key})
     assert (ended.status, ended.err) == (0, "")
     assert "flytesnacks" in ended.out
     assert home.stored() == {}
@@ -241,10 +219,10 @@ def test_an_api_key_in_the_environment_is_all_that_is_needed(
 
 @pytest.mark.parametrize("variable", ["FLYTECTL_CONFIG", "UCTL_CONFIG", "UNION_CONFIG"])
 def test_the_configuration_is_where_the_environment_says(
-    logged_in: Home, plane: Running, variable: str
+    logged_in: Home, calm: Running, variable: str
 ) -> None:
     (logged_in.path / ".flyte/config.yaml").unlink()
-    path = logged_in.write("elsewhere/my.yaml", f"admin:\n  endpoint: {plane.base_url}\n")
+    path = logged_in.write("elsewhere/my.yaml", f"admin:\n  endpoint: {calm.base_url}\n")
     assert logged_in.run("whoami").status == 1
     ended = logged_in.program([FLYTEAUTH, "whoami"], {variable: "~/elsewhere/my.yaml"})
     assert (ended.status, ended.err) == (0, "")
@@ -253,8 +231,8 @@ def test_the_configuration_is_where_the_environment_says(
 
 
 @pytest.mark.parametrize("place", [".union/config.yaml", ".flyte/config.yaml"])
-def test_the_configuration_is_in_the_home_directory(home: Home, plane: Running, place: str) -> None:
-    home.write(place, f"admin:\n  endpoint: {plane.base_url}\n")
+def test_the_configuration_is_in_the_home_directory(home: Home, calm: Running, place: str) -> None:
+    home.write(place, f"admin:\n  endpoint: {calm.base_url}\n")
     (home.path / "work").mkdir()
     argv = ["sh", "-c", f"cd work && exec {FLYTEAUTH} whoami"]
     home.program(argv, {}).failed_with(4, "not logged in")
@@ -263,19 +241,19 @@ def test_the_configuration_is_in_the_home_directory(home: Home, plane: Running, 
 # Options before and after the command.
 
 
-def test_options_may_stand_before_the_command(home: Home, plane: Running) -> None:
-    login(home, plane.base_url)
-    path = home.write("my.yaml", f"admin:\n  endpoint: {plane.base_url}\n")
+def test_options_may_stand_before_the_command(home: Home, calm: Running) -> None:
+    login(home, calm.base_url)
+    path = home.write("my.yaml", f"admin:\n  endpoint: {calm.base_url}\n")
     away = home.write("away.yaml", "admin:\n  endpoint: http://localhost:9\n")
-    whoami = home.run("whoami", "--endpoint", plane.base_url)
+    whoami = home.run("whoami", "--endpoint", calm.base_url)
     assert whoami.status == 0, whoami
-    assert home.run("--endpoint", plane.base_url, "whoami") == whoami
+    assert home.run("--endpoint", calm.base_url, "whoami") == whoami
     assert home.run("--config", str(path), "whoami") == whoami
     assert home.run("whoami", "--config", str(path)) == whoami
     # What stands after the command wins.
     assert home.run("--config", str(away), "whoami", "--config", str(path)) == whoami
-    assert home.run("--endpoint", "localhost:9", "whoami", "--endpoint", plane.base_url) == whoami
-    ended = home.run("--endpoint", plane.base_url, "--account", "other", "whoami")
+    assert home.run("--endpoint", "localhost:9", "whoami", "--endpoint", calm.base_url) == whoami
+    ended = home.run("--endpoint", calm.base_url, "--account", "other", "whoami")
     ended.failed_with(4, "not logged in")
     home.run("--config", "~/none.yaml", "get", "project").failed_with(1, str(home.path))
 
@@ -283,8 +261,8 @@ def test_options_may_stand_before_the_command(home: Home, plane: Running) -> Non
 # Who.
 
 
-def test_whoami_asks_the_control_plane(logged_in: Home, plane: Running) -> None:
-    where = plane.base_url.removeprefix("http://")
+def test_whoami_asks_the_control_plane(logged_in: Home, calm: Running) -> None:
+    where = calm.base_url.removeprefix("http://")
     assert logged_in.run("whoami") == Ended(0, f"alice (Alice, alice@example.com) at {where}\n", "")
     assert json.loads(logged_in.run("whoami", "--json").out) == {
         "server": where,
@@ -293,7 +271,7 @@ def test_whoami_asks_the_control_plane(logged_in: Home, plane: Running) -> None:
         "preferred_username": "alice",
         "email": "alice@example.com",
     }
-    ended = logged_in.run("whoami", FLYTE_API_KEY=plane.api_key)
+    ended = logged_in.run("whoami", FLYTE_API_KEY=calm.api_key)
     assert ended.status == 0
     assert ended.out.startswith("demo-ci")
 

@@ -8,7 +8,6 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +25,6 @@ PLAINTEXT: dict[str, Any] = {"PYTHON_KEYRING_BACKEND": "keyrings.alt.file.Plaint
 
 def events(ended: Ended) -> list[dict[str, Any]]:
     return [json.loads(line) for line in ended.out.splitlines()]
-
-
-@pytest.fixture(scope="module")
-def calm() -> Iterator[Running]:
-    with serving(Settings(approve="auto")) as running:
-        yield running
 
 
 def token(home: Home, endpoint: str, *words: str) -> str:
@@ -264,6 +257,19 @@ def test_logout_tells_programs_what_came_of_it(home: Home, calm: Running) -> Non
         True,
         True,
     )
+
+
+def test_a_login_that_nobody_can_read_goes_as_well_and_that_is_said(
+    home: Home, calm: Running
+) -> None:
+    login(home, calm.base_url)
+    (name,) = home.stored()
+    next(home.path.rglob(name)).write_text(json.dumps({"key": "of another"}))
+    ended = home.run("logout", "--endpoint", calm.base_url)
+    assert ended.status == 0, ended
+    assert "Logged out of" in ended.err
+    assert "the server was not told" in ended.err
+    assert home.stored() == {}
 
 
 @pytest.mark.req("REV-06")

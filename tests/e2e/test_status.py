@@ -8,7 +8,6 @@ import shutil
 import sys
 import time
 from base64 import b64encode
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,6 @@ from .conftest import BROWSER, Ended, Home, Serve, login, refused
 CANARY = "canary-4711-secret"
 API_KEY = b64encode(f"key.example.com:key-client:{CANARY}:key-org".encode()).decode()
 PLAINTEXT: dict[str, Any] = {"PYTHON_KEYRING_BACKEND": "keyrings.alt.file.PlaintextKeyring"}
-
-
-@pytest.fixture(scope="module")
-def calm() -> Iterator[Running]:
-    with serving(Settings(approve="auto")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +131,15 @@ def test_check_says_nothing_where_all_is_well(logged_in: Home, calm: Running) ->
     }
     ended = logged_in.run("status", "--check", "--endpoint", "else.example.com", **environ)
     assert (ended.status, ended.out, ended.err) == (0, "", "")
+
+
+def test_questions_go_together(home: Home, calm: Running) -> None:
+    words = ("status", "--endpoint", calm.base_url)
+    checked = home.run(*words, "--check", "--explain")
+    assert checked.status == 4
+    assert "Configuration files" in checked.out
+    document = json.loads(home.run(*words, "--explain", "--check", "--json").out)
+    assert document == json.loads(home.run(*words, "--json").out)
 
 
 def test_what_is_wrong_is_no_answer(home: Home) -> None:

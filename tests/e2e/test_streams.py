@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from flyteauth.devserver.serve import Running, serving
-from flyteauth.devserver.settings import Settings
+from flyteauth.devserver.serve import Running
 
 from .conftest import DEADLINE, FLYTEAUTH, Ended, Home, login
 
@@ -49,27 +48,6 @@ SOME = [
     "get project",
     "create api-key --name x",
 ]
-
-
-@pytest.fixture(scope="module")
-def plane() -> Iterator[Running]:
-    with serving(Settings(approve="auto")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def template(plane: Running, tmp_path_factory: pytest.TempPathFactory) -> Home:
-    home = Home(tmp_path_factory.mktemp("template"))
-    home.write(".flyte/config.yaml", f"admin:\n  endpoint: {plane.base_url}\n")
-    login(home, plane.base_url)
-    return home
-
-
-@pytest.fixture
-def logged_in(home: Home, template: Home) -> Home:
-    """A copy of that home. The login is that of all of these tests: none may log out."""
-    shutil.copytree(template.path, home.path, dirs_exist_ok=True)
-    return home
 
 
 def piped(home: Home, command: str, write_to: int) -> Ended:
@@ -126,11 +104,11 @@ def test_a_disk_that_is_full_is_one_line(logged_in: Home, command: str) -> None:
 
 @pytest.mark.parametrize("command", [*SOME, "doctor", "accounts", "logout --all --json"])
 def test_without_standard_input_and_error_a_command_does_what_it_does(
-    logged_in: Home, plane: Running, command: str
+    logged_in: Home, calm: Running, command: str
 ) -> None:
     if command.startswith("logout"):
         shutil.rmtree(logged_in.path / ".local")
-        login(logged_in, plane.base_url)
+        login(logged_in, calm.base_url)
     script = f"exec {FLYTEAUTH} {command.replace('name x', 'name deaf')} <&- 2>&-"
     ended = logged_in.program(["sh", "-c", script], {})
     assert (ended.status, ended.err) == (0, ""), ended
