@@ -7,6 +7,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# Many tests wait for processes, so more of them than there are cores may run.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(4, os.cpu_count() or 1))')
 
 .PHONY: demo test check bench conformance clean
 
@@ -17,7 +19,7 @@ test: $(READY)
 	@$(BIN)/python -m tests.services
 	$(BIN)/coverage run -m pytest tests/sansio $(PYTEST_ARGS)
 	$(BIN)/coverage report --fail-under=100
-	$(BIN)/python -m pytest tests --ignore tests/sansio -n auto --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests --ignore tests/sansio -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .

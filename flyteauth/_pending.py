@@ -47,11 +47,14 @@ class PendingLogins:
     async def keep(self, key: str, pending: Pending) -> None:
         """Keep *pending* in the place of one before it. Raises StoreError."""
         if self._directory is None:
-            raise StoreError(
-                "there is no place to keep a login that was begun; log in without --no-wait",
-                reason="denied",
-            )
+            raise _no_place()
         await self._call(self._write, key, json.dumps(dump(pending)).encode())
+
+    async def probe(self) -> None:
+        """Raise StoreError if nothing could be kept."""
+        if self._directory is None:
+            raise _no_place()
+        await self._call(self._probe)
 
     async def load(self, key: str) -> Pending | None:
         """Raises StoreError if there is something that cannot be read."""
@@ -76,6 +79,11 @@ class PendingLogins:
             raise no_answer(self._directory) from None
 
     @staticmethod
+    def _probe(directory: Path) -> None:
+        with explaining(directory), Folder.made(directory) as folder:
+            folder.remove(folder.write_temporary("probe", b""))
+
+    @staticmethod
     def _write(directory: Path, key: str, data: bytes) -> None:
         with explaining(directory), Folder.made(directory) as folder:
             folder.sweep()
@@ -92,6 +100,13 @@ class PendingLogins:
         with explaining(directory), suppress(FileNotFoundError), Folder.opened(directory) as folder:
             folder.remove(constant_length(key))
             folder.sync()
+
+
+def _no_place() -> StoreError:
+    return StoreError(
+        "there is no place to keep a login that was begun; log in without --no-wait",
+        reason="denied",
+    )
 
 
 def _parse(data: bytes) -> Pending:

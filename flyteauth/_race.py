@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, nullcontext
+from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -165,17 +166,22 @@ class Prompt:
                     plain_host=client.plain_host,
                     hidden=setup.secret_variables,
                 )
+
+                def redeem(uri: str, grants: Grants) -> Awaitable[Record]:
+                    event = RedirectReceived(uri, setup.clock.time())
+                    return grants.redeem(flow, flow.advance(state, event))
+
                 async with launched if opens else nullcontext():
-                    await self._run(race, effect, loopback, present)
+                    await self._run(race, effect, loopback, present, redeem)
             match race.outcome:
                 case str(uri):
-                    after = flow.advance(state, RedirectReceived(uri, setup.clock.time()))
-                    record = await self.grants.redeem(flow, after)
+                    record = await redeem(uri, self.grants)
                 case Record() as record:
                     pass
                 case Exception() as failure:
                     raise failure
                 case _:
+                    race.claimed = True  # whoever comes later is late
                     raise _nobody_came(timeout, None if loopback is None else loopback.ignored)
             if loopback is not None:
                 await loopback.answer(success(setup.server, record.subject))
@@ -187,6 +193,7 @@ class Prompt:
         effect: OpenBrowser,
         loopback: Loopback | None,
         present: Attending | None,
+        redeem: Callable[[str, Grants], Awaitable[Record]],
     ) -> None:
         """Wait for the first answer, by all ways."""
 
@@ -198,6 +205,9 @@ class Prompt:
         def paste(text: str) -> str | None:
             issuer = self.client.server.issuer
             match judge_pasted(text, effect.redirect_uri, effect.state, issuer):
+                case Settle(uri, guessed=True):
+                    group.start_soon(self._by_guess, race, partial(redeem, uri))
+                    return None
                 case Settle(uri):
                     if race.claim():
                         race.end(uri)
@@ -218,28 +228,35 @@ class Prompt:
             await race.over.wait()
             group.cancel_scope.cancel()
 
+    async def _by_guess(self, race: _Race, redeem: Callable[[Grants], Awaitable[Record]]) -> None:
+        """Try a code that was pasted alone. If it is none, the other ways go on."""
+        bid = _Bid(self, race)
+        try:
+            race.end(await redeem(bid.grants))
+        except Exception as error:  # noqa: BLE001  # the other ways go on
+            if bid.won or not isinstance(error, Error):
+                race.end(error)
+            elif not race.claimed:
+                why = str(error).partition(";")[0]
+                await self.grants.setup.notify(
+                    Warned(f"what was pasted did not do ({why}); paste the whole address instead")
+                )
+
     async def _by_code(self, race: _Race) -> None:
         """Device authorization as one way among others, which does not miss it if it fails."""
-        won, shown = False, False
-
-        async def keep(client: Client, token: Token) -> Record:
-            nonlocal won
-            won = race.claim()
-            return await (self.grants.keep if won else self.drop)(client, token)
-
-        grants = evolve(self.grants, keep=keep)
+        bid, shown = _Bid(self, race), False
         try:
-            state, _ = await grants.begin_on_device(self.device_flow, alternative=True)
+            state, _ = await bid.grants.begin_on_device(self.device_flow, alternative=True)
             shown = True
-            race.end(await grants.finish_on_device(self.device_flow, state))
+            race.end(await bid.grants.finish_on_device(self.device_flow, state))
         except Exception as error:  # noqa: BLE001  # the other ways go on
             denied = isinstance(error, OAuth2Error) and error.error == "access_denied"
-            if won or (denied and race.claim()):
+            if bid.won or (denied and race.claim()):
                 race.end(error)
             elif not isinstance(error, Error):
                 _log.exception("a login by code failed; the login goes on in the browser")
             elif shown and not race.claimed:
-                await grants.setup.notify(
+                await self.grants.setup.notify(
                     Warned("the code cannot be used any more; go on in the browser, or log in anew")
                 )
 
@@ -268,6 +285,23 @@ class Prompt:
                         "be so"
                     )
                 )
+
+
+class _Bid:
+    """One way to a token in a race: ``grants`` claim the race with it, and drop it if another way
+    was first.
+    """
+
+    def __init__(self, prompt: Prompt, race: _Race) -> None:
+        self.won = False
+        self.grants = evolve(prompt.grants, keep=self._keep)
+        self._prompt = prompt
+        self._race = race
+
+    async def _keep(self, client: Client, token: Token) -> Record:
+        self.won = self._race.claim()
+        keep = self._prompt.grants.keep if self.won else self._prompt.drop
+        return await keep(client, token)
 
 
 def attending(presenter: Presenter) -> Attending | None:

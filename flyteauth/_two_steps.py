@@ -38,6 +38,7 @@ async def begin_log_in(life: Lifetime, *, insisted: bool) -> CodeNeeded:
     prompt = await prompt_of(life, setup, target)
     server = prompt.client.server
     server.endpoint("device_authorization_endpoint")
+    await pending_logins(setup).probe()  # before there is a code that somebody may approve
     why = "a login that somebody finishes later needs a code"
     await setup.notify(MethodChosen(setup.server, "device", why))
     state, shown = await prompt.grants.begin_on_device(prompt.device_flow)
@@ -55,6 +56,8 @@ async def resume_log_in(life: Lifetime, *, must_keep: bool) -> Held:
 
 
 async def _resume(life: Lifetime, must_keep: bool) -> Record:
+    from ._upkeep import successor
+
     setup = await life.set_up()
     kept, key = pending_logins(setup), setup.vault.key
     pending = await kept.load(key)
@@ -81,6 +84,11 @@ async def _resume(life: Lifetime, must_keep: bool) -> Record:
             await forget()  # whatever becomes of us, for the code is spent
 
     async def approved() -> Record:
+        if await kept.load(key) is None:  # another program was quicker
+            there = await successor(setup, None, life.rejected)
+            if there is None:
+                raise _nothing_pending(f"the login to {setup.server} is not waited for any more")
+            return there
         await probe(setup, must_keep)
         waiting = evolve(prompt, grants=evolve(prompt.grants, keep=keep))
         try:

@@ -84,7 +84,8 @@ task.org, task.project, task.domain
     Text.
 
 FLYTE_API_KEY (or UNION_API_KEY) holds an API key: endpoint, client id, client secret and
-organisation in one. It is left alone where admin.clientSecretEnvVar names it, because it then
+organisation in one. What the file says of issuer and endpoints does not count then: it belongs to
+another endpoint. The key is left alone where admin.clientSecretEnvVar names it, because it then
 holds a client secret, and where the argument auth_type, headless, client_id or client_secret
 says who logs in.
 """
@@ -407,6 +408,10 @@ def resolve(
     ]
     found = {name: [layer[name] for layer in layers if name in layer] for name in _FIELDS}
     chosen = {name: candidates[0] for name, candidates in found.items() if candidates}
+    if layers[1]:  # whose secret must not go where a file says that happens to lie here
+        for name in ("issuer", "endpoints"):
+            if name in chosen and chosen[name] is layers[-1].get(name):
+                del chosen[name]
     if auth_type := _who(given, chosen):
         chosen["auth_type"] = auth_type
     resolved = {name: convert(chosen[name]) for name, convert in _CONVERT.items() if name in chosen}
@@ -420,12 +425,16 @@ def resolve(
         overridden={
             name: lost
             for name, candidates in found.items()
-            if (lost := tuple(x.source for x in candidates if x.source != chosen[name].source))
+            if (lost := tuple(x.source for x in candidates if _has_lost(x, chosen.get(name))))
         },
         considered=considered,
     )
     _require_identity(settings, configured)
     return settings.replace(endpoint=_endpoint(settings, chosen.get("endpoint")))
+
+
+def _has_lost(found: Found, chosen: Found | None) -> bool:
+    return chosen is None or found.source != chosen.source
 
 
 # The endpoint needs other settings and comes last; a client secret is kept in one of three places.

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, TypeVarTuple
@@ -29,8 +28,8 @@ from ._lifetime import ANONYMOUS, FLIGHTS, Lifetime
 from ._sansio.http import Object
 from ._sansio.tokens import Token as Token  # noqa: PLC0414  # what token() returns is public
 from ._source import Source
-from .errors import ConfigError, FlowError
-from .events import CodeNeeded, LoggedOut, OnEvent
+from .errors import ConfigError, FlowError, Unreachable
+from .events import CodeNeeded, LoggedOut, OnEvent, Warned
 
 if TYPE_CHECKING:
     from ._calls import Reply
@@ -197,8 +196,12 @@ class Session:
         if held.record is None:
             return None
         token, refused = held.record.token, False
-        with suppress(FlowError, ConfigError):  # it does not say
+        try:
             refused = (await send(setup, held.headers, USER_INFO, {})).refused
+        except Unreachable as error:
+            await setup.notify(Warned(f"the token could not be verified: {error}"))
+        except (FlowError, ConfigError):  # it does not say
+            pass
         if refused:
             self.reject(token.access_token)
             held, _ = await self._life.current()

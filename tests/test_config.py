@@ -336,6 +336,20 @@ def test_an_api_key_replaces_the_identity_and_nothing_else(here: Path) -> None:
     assert settle(file, {"FLYTE_API_KEY": without}).org == "file-org"
 
 
+def test_the_secret_of_an_api_key_goes_nowhere_that_a_file_says(here: Path) -> None:
+    """A file may lie in the directory of somebody else's project."""
+    elsewhere = {"token_endpoint": "https://elsewhere.example/token"}
+    file = admin(here, issuer="https://elsewhere.example", endpoints=elsewhere)
+    alone = settle(file, {"FLYTE_ADMIN_ENDPOINT": "e.example"})
+    assert (alone.issuer, alone.endpoints) == ("https://elsewhere.example", elsewhere)
+    for arguments, environ in (({"api_key": KEY}, {}), ({}, {"FLYTE_API_KEY": KEY})):
+        settings = settle(file, environ, **arguments)
+        assert (settings.issuer, settings.endpoints) == (None, {})
+        assert settings.overridden["endpoints"] == (f"{file}: admin.endpoints",)
+    said = settle(file, {}, api_key=KEY, endpoints=elsewhere)
+    assert said.endpoints == elsewhere
+
+
 def test_what_lost_is_remembered(here: Path) -> None:
     file = admin(here, **SECRETS, endpoint="f", authType="Pkce")
     settings = settle(file, {**ENV, "S": "s", "FLYTE_API_KEY": KEY}, endpoint="a")

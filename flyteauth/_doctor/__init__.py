@@ -1,1 +1,1 @@
-"""What keeps a login from working, found out by looking: no browser, no login, nothing stored."""
+"""What keeps a login from working, found out by looking: no browser, no question, no login."""

@@ -9,8 +9,8 @@ import anyio
 from attrs import evolve, frozen
 
 from ..errors import Error
-from . import certificate, configuration, keeping, network, prompt
-from .finding import Finding, of_error
+from . import access, certificate, configuration, keeping, network, prompt
+from .finding import LOGIN_AGAIN, RESUME, Finding, of_error
 from .patient import Patient, admit
 
 DEADLINE: Final = 10.0  # seconds
@@ -39,6 +39,7 @@ CHECKS: Final = (
     Check("files", keeping.files),
     Check("lock", keeping.lock),
     Check("login", keeping.login, needs_server=True),
+    Check("access", access.access, needs_server=True),
     Check("begun login", keeping.pending, needs_server=True),
     Check("leftover", configuration.leftover),
     Check("environment", configuration.environment),
@@ -96,10 +97,13 @@ async def _look(check: Check, patient: Patient, deadline: float) -> Finding:
     return late
 
 
-def with_command(findings: Sequence[Finding], login: str) -> list[Finding]:
-    """The same with the command *login* where somebody has to log in."""
+def with_commands(findings: Sequence[Finding], login: str, resume: str) -> list[Finding]:
+    """The same with the command *login* where somebody has to log in, and *resume* where somebody
+    has begun to.
+    """
+    commands = {keeping.LOGIN: login, LOGIN_AGAIN: login, f"run: {RESUME}": resume}
     return [
-        evolve(finding, fix=f"run: {login}") if finding.fix == keeping.LOGIN else finding
+        evolve(finding, fix=f"run: {commands[finding.fix]}") if finding.fix in commands else finding
         for finding in findings
     ]
 
@@ -116,7 +120,7 @@ def advice(findings: Sequence[Finding], login: str) -> str:
 
 
 def _line(finding: Finding, login: str) -> str:
-    if finding.fix.startswith(keeping.LOGIN):
+    if finding.fix.startswith(keeping.LOGIN) or finding.fix == LOGIN_AGAIN:
         return f"run: {login}"
     if finding.fix.startswith("run: "):
         return finding.fix

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from attrs import frozen
 
 from ..errors import Error
 
 State = Literal["ok", "warn", "fail", "skip"]
+
+# Commands that advice names; which login is meant, the command line adds.
+LOGIN_AGAIN: Final = "run: flyteauth login"
+RESUME: Final = "flyteauth login --resume"
 
 
 @frozen

@@ -15,7 +15,7 @@ from .._io.threads import run_in_daemon
 from .._pending import PendingLogins
 from .._stored import Kept, look
 from ..errors import StoreError
-from .finding import Finding, of_error
+from .finding import RESUME, Finding, of_error
 from .patient import Patient
 from .standing import is_good, lifetime
 
@@ -135,4 +135,4 @@ async def pending(patient: Patient) -> Finding:
     if left <= 0:
         return Finding(name, "ok", "one was never finished, and its code has expired")
     text = f"one waits to be finished, for another {left:.0f} s"
-    return Finding(name, "warn", text, "run: flyteauth login --resume")
+    return Finding(name, "warn", text, f"run: {RESUME}")

@@ -22,7 +22,8 @@ from .talk import Talk
 @frozen
 class Patient:
     """``settings`` are None if they cannot be read, ``setup`` is if there is nobody to talk to;
-    ``problem`` says why. ``asked`` is the file that ``--config`` names.
+    ``problem`` says why. ``asked`` is the file that ``--config`` names, ``given``
+    are arguments of Session.
     """
 
     settings: Settings | None
@@ -30,6 +31,7 @@ class Patient:
     problem: ConfigError | None
     environ: Mapping[str, str] = field(repr=False)
     asked: str | None = None
+    given: Mapping[str, Any] = field(factory=dict, repr=False)
     talk: Talk = field(factory=Talk)
 
     @property
@@ -64,8 +66,8 @@ async def admit(
         # A thread, because what is assembled is imported, and looks for directories.
         setup = await in_time(assemble, settings, clock or SystemClock(), _hear)
     except ConfigError as problem:
-        return Patient(settings, None, problem, environ, asked)
-    return Patient(settings, setup, None, environ, asked)
+        return Patient(settings, None, problem, environ, asked, given)
+    return Patient(settings, setup, None, environ, asked, given)
 
 
 async def _hear(event: AuthEvent) -> None:

@@ -97,8 +97,10 @@ class Standing(Value, hidden=("environ",)):
 
     # All of it.
 
-    def explanation(self) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
-        """Titles, and rows below them: a mark, a line, and lines that belong to it."""
+    def explanation(self, resume: str) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
+        """Titles, and rows below them: a mark, a line, and lines that belong to it. *resume* is
+        the command that goes on with a login.
+        """
         from . import sources
 
         yield (
@@ -127,7 +129,7 @@ class Standing(Value, hidden=("environ",)):
             or [(ABSENT, "none")],
         )
         yield "Where a login may be kept", self._stores()
-        yield "The login", [(ABSENT, line) for line in self._facts()]
+        yield "The login", [(ABSENT, line) for line in self._facts(resume)]
 
     def _stores(self) -> list[tuple[str, ...]]:
         if self.kept is None:
@@ -136,7 +138,7 @@ class Standing(Value, hidden=("environ",)):
 
         return stores(self.settings, self.kept, self._source)
 
-    def _facts(self) -> Iterator[str]:
+    def _facts(self, resume: str) -> Iterator[str]:
         if self.server:
             yield self.title
         if self.record is not None and self.kept is not None:
@@ -145,12 +147,12 @@ class Standing(Value, hidden=("environ",)):
         if self.kept is not None:
             from .stores import notes
 
-            yield from notes(self.settings, self.at)
+            yield from notes(self.settings, self.at, resume)
         if has_leftover():
             yield f"{LEFTOVER} is there: {LEFTOVER_ADVICE}"
 
-    def to_json(self) -> dict[str, Any]:
-        """All of it for a program; times are POSIX seconds."""
+    def to_json(self, resume: str) -> dict[str, Any]:
+        """All of it for a program; times are POSIX seconds. See ``explanation``."""
         from . import sources
 
         settings, record = self.settings, self.record
@@ -179,7 +181,7 @@ class Standing(Value, hidden=("environ",)):
                 vars(x) for x in sources.variables(settings, self.environ, asked=self.asked)
             ],
             "stores": [{"used": mark == USED, "text": text} for mark, text, *_ in self._stores()],
-            "facts": list(self._facts()),
+            "facts": list(self._facts(resume)),
         }
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from .._identity import identity
 from .._io.folder import home
@@ -18,6 +19,8 @@ from ..errors import StoreError
 if TYPE_CHECKING:
     from .._stored import Kept
     from ..config import Settings
+
+KEYRING_DEADLINE: Final = 1.0  # seconds to look which keyring there is
 
 USED, LOST, ABSENT = "+", "-", "·"
 
@@ -51,16 +54,32 @@ def _chain(settings: Settings, kept: Kept, found: str) -> list[tuple[str, ...]]:
         return [(LOST, f"{files.place}: {error}"), (USED, f"{kept.place}: {found}")]
     match here:
         case Record():
-            newer = "the keyring: not asked, because what is in the files is newer"
-            return [(USED, f"{files.place}: has the login"), (LOST, newer)]
+            out = _no_keyring() or "not asked, because what is in the files is newer"
+            return [(USED, f"{files.place}: has the login"), (LOST, f"the keyring: {out}")]
+        case None if kept.record is not None:
+            return [(ABSENT, f"{files.place}: nothing"), (USED, f"the keyring: {found}")]
         case None:
-            mark = USED if kept.record is not None else ABSENT
-            return [(ABSENT, f"{files.place}: nothing"), (mark, f"the keyring: {found}")]
+            out = _no_keyring() or found
+            return [(ABSENT, f"{files.place}: nothing"), (ABSENT, f"the keyring: {out}")]
         case str() if here == NOWHERE:
             out = "the keyring: not asked, what is in it is no login any more"
             return [(LOST, f"{files.place}: a note of a logout"), (LOST, out)]
     note = f"{files.place}: a note that the login is in the keyring"
     return [(LOST, note), (USED, f"{kept.place}: {found}")]
+
+
+def _no_keyring() -> str:
+    """Why there is no keyring that can be used; empty if there is one, or if that takes long."""
+    from .._io.store.ring import choose
+    from .._io.threads import Breaker
+
+    try:
+        Breaker().call_sync(partial(choose, named=False), deadline=KEYRING_DEADLINE)
+    except TimeoutError:
+        return ""
+    except StoreError as error:
+        return str(error).partition("; ")[0]
+    return ""
 
 
 def _found(kept: Kept) -> str:
@@ -69,8 +88,10 @@ def _found(kept: Kept) -> str:
     return "nothing" if kept.error is None else str(kept.error)
 
 
-def notes(settings: Settings, at: float) -> Iterator[str]:
-    """What the programs of this machine have left for each other about this login."""
+def notes(settings: Settings, at: float, resume: str) -> Iterator[str]:
+    """What the programs of this machine have left for each other about this login. *resume* is the
+    command that goes on with one that was begun.
+    """
     from .._io.clock import SystemClock
 
     machine = Machine(home(), SystemClock())
@@ -83,7 +104,7 @@ def notes(settings: Settings, at: float) -> Iterator[str]:
         )
     open_for = _pending_for(settings, at)
     if open_for is not None:
-        yield f"one was begun, and its code lasts {open_for:.0f} s more: flyteauth login --resume"
+        yield f"one was begun, and its code lasts {open_for:.0f} s more: {resume}"
 
 
 def _pending_for(settings: Settings, at: float) -> float | None:

@@ -71,9 +71,12 @@ class IncomingRequest:
 
 @frozen
 class Settle:
-    """The redirect that the login waits for, as a full URI."""
+    """The redirect that the login waits for, as a full URI. ``guessed``: only a person says that it
+    is one, so it may turn out to be nothing.
+    """
 
     uri: str = field(repr=False)
+    guessed: bool = False
 
 
 @frozen
@@ -177,7 +180,7 @@ def _judge_code(text: str, base: str, state: str, issuer: str | None) -> Settle 
     if len(code) < _CODE_MIN or not _CODE.fullmatch(code) or not state:
         return Reply(400, "no_code")
     fields = {"code": code, "state": state, **({"iss": issuer} if issuer else {})}
-    return Settle(f"{base}?{urlencode(fields)}")
+    return Settle(f"{base}?{urlencode(fields)}", guessed=True)
 
 
 _PURPOSE: Final = ("sec-purpose", "purpose", "x-moz")

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from ..errors import Error, InteractionRequired, ReauthRequired
+from ..errors import ConfigError, Error, InteractionRequired, ReauthRequired
 from ._parser import complete, parse
 
 
@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "_ARGCOMPLETE" in os.environ:
         complete()
     _prepare_streams()
+    options = None
     try:
         try:
             options = parse(words)
@@ -32,7 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             sys.stdout.flush()
     except Error as error:
-        _say(str(error))
+        from ._again import in_words_of
+
+        _say(in_words_of(options, str(error)))
         return exit_status(error)
     except KeyboardInterrupt:
         _say("interrupted")
@@ -82,5 +85,7 @@ def exit_status(error: Error) -> int:
             return 4
         case InteractionRequired():
             return 3
+        case ConfigError() if str(error).startswith("argument "):
+            return 2
         case _:
             return 1

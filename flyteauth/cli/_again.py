@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+import shlex
 from typing import Final
 
 # What says which login it is, and how its server is reached.
@@ -13,6 +15,23 @@ _SAME_LOGIN: Final = {
     "auth_type": "--auth-type",
     "ca_cert": "--ca-cert",
 }
+
+
+_LOGIN: Final = re.compile(r"\bflyteauth login\b(?! --(?!no-wait|resume))")
+_ARGUMENT: Final = re.compile(r"^argument (\w+)")
+
+
+def in_words_of(options: argparse.Namespace | None, text: str) -> str:
+    """*text*, a message of the session, as whoever typed *options* would say it."""
+    from ..errors import escape
+
+    login = escape(shlex.join(again(options or argparse.Namespace(), "login")))
+    text = _LOGIN.sub(lambda _: login, text)
+    return _ARGUMENT.sub(lambda match: f"argument --{_flag(match[1])}", text)
+
+
+def _flag(name: str) -> str:
+    return {"ca_cert_file_path": "ca-cert"}.get(name, name.replace("_", "-"))
 
 
 def again(options: argparse.Namespace, *command: str) -> list[str]:

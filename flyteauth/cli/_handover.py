@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
+import stat
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from .._setup import secret_variables
@@ -24,6 +27,7 @@ _SECRET: Final = (
     "FLYTE_CREDENTIALS_CLIENT_SECRET",
 )
 _CONFIGS: Final = ("UCTL_CONFIG", "UNION_CONFIG", "FLYTECTL_CONFIG")
+_HANDED_OVER: Final = re.compile(r"flyteauth-exec-([1-9][0-9]{0,8})-\w+", re.ASCII)
 # What our own command is told in words, and what a tool must not be told.
 _NOT_COPIED: Final = frozenset(
     "endpoint auth_type insecure client_secret_location client_secret_env_var command".split()
@@ -41,11 +45,37 @@ def handed_over(settings: Settings, *, wanted: bool) -> Iterator[dict[str, str]]
         )
     if wanted and not settings.is_service:
         _require_kept(settings)
-    with TemporaryDirectory(prefix="flyteauth-exec-") as name:  # 0700
+    _sweep(tempfile.gettempdir())
+    prefix = f"flyteauth-exec-{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=prefix) as name:  # 0700
         command = _command(settings, Path(name)) if wanted else None
         config = Path(name) / "config.yaml"
         _write(config, {**_other_sections(settings), **_for_tool(settings, command)})
         yield _environ(settings, config, command)
+
+
+def _sweep(directory: str) -> None:
+    """Remove what was handed over by processes that were killed: a secret may be in it."""
+    if sys.platform == "win32":  # where to ask for a process with signal 0 is to interrupt it
+        return
+    with suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
+            made = _HANDED_OVER.fullmatch(entry.name)
+            if made is not None and _is_gone(int(made[1])):
+                with suppress(OSError):
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
+                        shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # another user's
+        return False
+    return False
 
 
 def _require_kept(settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -17,7 +18,11 @@ def short(text: str) -> str:
     from ..errors import escape
 
     home = os.path.expanduser("~")  # noqa: PTH111  # pathlib raises without a home
-    return escape(text if len(home) < 2 else text.replace(f"{home}{os.sep}", f"~{os.sep}"))
+    if len(home) < 2:
+        return escape(text)
+    # Where a path begins, for the same names may stand within another one.
+    beginning = rf"(?<![\w./~-]){re.escape(home + os.sep)}"
+    return escape(re.sub(beginning, lambda _: f"~{os.sep}", text))
 
 
 def wrapped(text: str, first: str, rest: str) -> list[str]:

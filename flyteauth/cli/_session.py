@@ -78,11 +78,16 @@ def run(
         async with Session.from_config(options.config, interactive=interactive, **said) as session:
             return await work(session)
 
-    with suppress(ValueError):  # not in the main thread
-        signal.signal(signal.SIGTERM, _end)
+    for name in ("SIGTERM", "SIGHUP", "SIGQUIT"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:  # nohup may ignore it
+            with suppress(ValueError):  # not in the main thread
+                signal.signal(number, _end)
     return anyio.run(main)
 
 
 def _end(number: int, frame: object) -> NoReturn:
-    """SIGTERM ends what we have begun, too: a listener, a command, a browser's launcher."""
+    """Such a signal ends what we have begun, too: a listener, a command, a browser's launcher, a
+    terminal that shows nothing.
+    """
     raise SystemExit(128 + number)

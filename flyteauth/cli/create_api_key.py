@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
+from shlex import quote
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ConfigError, escape
@@ -48,18 +50,31 @@ def main(options: argparse.Namespace) -> int:
         encoded, problem = key.encoded(), key.warning
     except ConfigError as error:  # the secret will not be shown again, so it is shown even so
         encoded, problem = None, str(error)
-    if options.output == "json":
-        document(_members(key, encoded))
-    else:
-        print(f"client id:      {escape(key.client_id)}")
-        print(f"client secret:  {escape(key.client_secret)}")
-        if encoded is not None:
-            print(f'API key:        {encoded}\n\nexport FLYTE_API_KEY="{encoded}"')
-        print(end="", flush=True)  # nobody is told to keep what they cannot see
+    try:
+        _show(key, encoded, options.output)
+    except OSError:
+        with suppress(OSError):
+            say(
+                f"flyteauth: the API key {escape(quote(key.name))} was made but could not be "
+                f"shown; delete it: flyteauth delete api-key {escape(quote(key.client_id))} --yes"
+            )
+        raise
     say("Keep it where secrets are kept, now: it will not be shown again.")
     if problem:
         say(f"flyteauth: {problem}")
     return 0
+
+
+def _show(key: CreatedApiKey, encoded: str | None, output: str) -> None:
+    """All of it, or an OSError."""
+    if output == "json":
+        document(_members(key, encoded))
+        return
+    print(f"client id:      {escape(key.client_id)}")
+    print(f"client secret:  {escape(key.client_secret)}")
+    if encoded is not None:
+        print(f'API key:        {encoded}\n\nexport FLYTE_API_KEY="{encoded}"')
+    print(end="", flush=True)  # nobody is told to keep what they cannot see
 
 
 def _members(key: CreatedApiKey, encoded: str | None) -> dict[str, object]:

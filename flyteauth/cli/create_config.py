@@ -6,11 +6,13 @@ import argparse
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from itertools import count
 from pathlib import Path
 from shlex import quote
 from typing import Any, Final
 
-from ..errors import ConfigError, InteractionRequired, escape
+from ..errors import ConfigError, InteractionRequired, StoreError, escape
 from ._output import ask, say
 
 DEFAULT: Final = Path(".flyte") / "config.yaml"
@@ -26,6 +28,8 @@ With --endpoint alone, people log in by browser again, as in a new file.
 """
 # What an authType other than ClientSecret has no use for: a secret that is found goes before it.
 _SECRETS: Final = ("clientSecretLocation", "clientSecretEnvVar")
+
+LOCK_WAIT: Final = 5.0  # seconds for others to change the same file
 
 Document = dict[Any, Any]
 
@@ -65,50 +69,78 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     given = options.output or options.config or DEFAULT
     path = Path(os.path.realpath(os.path.expanduser(given)))  # noqa: PTH111  pathlib raises without a home
-    there = os.path.lexists(path)
-    if there and not os.path.isfile(path):  # noqa: PTH113  pathlib raises where it may not look
-        raise ConfigError(
-            f"{path} is not a file; name another one with --output", reason="config_file"
-        )
-    existing = _read(path) if there else None
-    old, data = existing or ({}, b"")
-    new = _changed(old, options, fresh=existing is None)
-    changes = list(_differences(old, new))
-    shown = escape(str(path))
-    if existing is None:
-        _write(path, _yaml(new))
-        say(f"Wrote {shown}:")
-        for line in _yaml(new).decode().splitlines():
-            say(f"  {escape(line)}")
-    elif not changes:
-        say(f"{shown} says so already; nothing was changed.")
-    else:
-        _let_change(path, changes, options)
-        kept = path.with_name(f"{path.name}.bak")
-        _write(kept, data, like=path)
-        _write(path, _yaml(new), like=path)
-        comments = ", with its comments" if re.search(rb"(?:^|\s)#", data) else ""
-        say(f"Changed {shown}; as it was{comments}, it is kept in {shown}.bak.")
+    seen = _read(path)
+    planned = _changed(seen, options)  # what cannot be said fails before anything is locked
+    if seen is not None and not options.force:
+        _let_change(path, list(_differences(seen[0], planned)))
+    with _alone(path):
+        found = _read(path)
+        if (found and found[1]) != (seen and seen[1]) and not options.force:
+            raise ConfigError(f"{path} was changed meanwhile; run it again", reason="config_file")
+        new = _changed(found, options)
+        said = _put(path, found, new)
+    say(said)
     _say_what_next(path, new)
     return 0
 
 
-def _read(path: Path) -> tuple[Document, bytes]:
-    """What the file says, and its bytes. Raises ConfigError for what no configuration is."""
+def _put(path: Path, found: tuple[Document, bytes] | None, new: Document) -> str:
+    """Write *new* in the place of what was *found* at *path*; what there is to say of it."""
+    shown = escape(str(path))
+    if found is None:
+        _write(path, _yaml(new))
+        lines = _yaml(new).decode().splitlines()
+        return "\n".join([f"Wrote {shown}:", *(f"  {escape(line)}" for line in lines)])
+    old, data = found
+    if not list(_differences(old, new)):
+        return f"{shown} says so already; nothing was changed."
+    kept = escape(str(_keep(path, data)))
+    _write(path, _yaml(new), like=path)
+    comments = ", with its comments" if re.search(rb"(?:^|\s)#", data) else ""
+    return f"Changed {shown}; as it was{comments}, it is kept in {kept}."
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """While no other process changes *path* like this; or not, where files cannot be locked."""
+    from .._io.folder import home
+    from .._io.lock import Locks
+    from .._io.names import constant_length
+
+    with ExitStack() as stack:
+        try:
+            locks = Locks(home() / "locks")
+            stack.enter_context(locks.held(constant_length(f"config {path}"), LOCK_WAIT))
+        except StoreError as error:
+            if error.reason == "busy":
+                raise
+        yield
+
+
+def _read(path: Path) -> tuple[Document, bytes] | None:
+    """What the file says, and its bytes; None without one. Raises ConfigError for what no
+    configuration is.
+    """
     import yaml
 
     from .._config_file import find
 
+    if not os.path.lexists(path):
+        return None
+    if not os.path.isfile(path):  # noqa: PTH113  pathlib raises where it may not look
+        raise ConfigError(
+            f"{path} is not a file; name another one with --output", reason="config_file"
+        )
     find(path, {}, search=False)
     data = path.read_bytes()
     return yaml.safe_load(data.decode("utf-8-sig")) or {}, data
 
 
-def _let_change(path: Path, changes: list[str], options: argparse.Namespace) -> None:
-    """Return if the file may be changed. Raises InteractionRequired if nobody can say so."""
+def _let_change(path: Path, changes: list[str]) -> None:
+    """Return if *changes* may be made. Raises InteractionRequired if nobody can say so."""
     from .._io.presenter import person_present
 
-    if options.force:
+    if not changes:
         return
     if not person_present():
         raise InteractionRequired(
@@ -128,13 +160,17 @@ def _let_change(path: Path, changes: list[str], options: argparse.Namespace) -> 
 # What is to be in the file.
 
 
-def _changed(old: Document, options: argparse.Namespace, *, fresh: bool) -> Document:
-    """*old* with what *options* say. Raises ConfigError for what cannot be said."""
+def _changed(existing: tuple[Document, bytes] | None, options: argparse.Namespace) -> Document:
+    """What is there with what *options* say. Raises ConfigError for what cannot be said: one that
+    begins with "argument" is for who has written the command line.
+    """
+    old = {} if existing is None else existing[0]
     admin, task = dict(old.get("admin") or {}), dict(old.get("task") or {})
     before = _get(admin, "endpoint")
     if options.endpoint is None and before is None:
         raise ConfigError(
-            "a configuration needs a control plane; add --endpoint https://flyte.example.com",
+            "argument --endpoint: a configuration needs a control plane; "
+            "add --endpoint https://flyte.example.com",
             reason="endpoint",
         )
     _set_auth_type(admin, options)
@@ -150,7 +186,8 @@ def _changed(old: Document, options: argparse.Namespace, *, fresh: bool) -> Docu
     for key in ("project", "domain"):
         if (value := getattr(options, key)) is not None:
             _set(task, key, value)
-    sections = {"admin": admin, **({"image": {"builder": "local"}} if fresh else {}), "task": task}
+    image = {"image": {"builder": "local"}} if existing is None else {}
+    sections = {"admin": admin, **image, "task": task}
     return {name: section for name, section in {**old, **sections}.items() if section != {}}
 
 
@@ -182,7 +219,11 @@ def _set_auth_type(admin: Document, options: argparse.Namespace) -> None:
 
     secrets = ("client_secret_location", "client_secret_env_var")
     if options.auth_type is not None:
-        auth_type = parse_cli_auth_type(options.auth_type)
+        try:
+            auth_type = parse_cli_auth_type(options.auth_type)
+        except ConfigError as error:
+            message = str(error).removeprefix("auth type")
+            raise ConfigError(f"argument --auth-type{message}", reason="auth_type") from None
     elif any(getattr(options, name) is not None for name in secrets):
         auth_type = "ClientSecret"
     elif options.endpoint is not None and _get(admin, "authType") == "DeviceFlow":
@@ -256,6 +297,27 @@ def _yaml(document: Document) -> bytes:
 
 
 # Writing it.
+
+
+def _keep(path: Path, data: bytes) -> Path:
+    """The file beside *path* that holds *data*, as it was; made if there is none. What is kept
+    already stays: the first one may be what the user has written by hand.
+    """
+    for number in count():
+        kept = path.with_name(f"{path.name}.bak{f'.{number}' if number else ''}")
+        if not os.path.lexists(kept):
+            _write(kept, data, like=path)
+            return kept
+        if _holds(kept, data):
+            return kept
+    raise AssertionError
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    try:
+        return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
+    except OSError:
+        return False
 
 
 def _write(path: Path, data: bytes, like: Path | None = None) -> None:

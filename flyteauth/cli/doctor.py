@@ -29,12 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     import anyio
 
-    from .._doctor.examination import advice, examine, with_command
+    from .._doctor.examination import advice, examine, with_commands
 
     findings = anyio.run(examine, options.config, arguments(options), os.environ)
     login = shlex.join(again(options, "login"))
     last = advice(findings, login)
-    findings = with_command(findings, login)
+    resume = shlex.join(again(options, "login", "--resume"))
+    findings = with_commands(findings, login, resume)
     if options.json:
         found = [{"name": x.name, "state": x.state, "text": x.text, "fix": x.fix} for x in findings]
         document({"findings": found, "next": last})

@@ -30,8 +30,12 @@ class _Kind:
     columns: Sequence[str]
     row: Callable[[Any], Sequence[str]]
     listed: Callable[[Session, argparse.Namespace], Listed]
-    identifier: Callable[[Any], str]
+    identifier: Callable[[Any], str] | None
+    """What a NAME is compared with; None if only the one of that name is listed then."""
     in_project: bool = False
+
+    def is_named(self, item: object, name: str) -> bool:
+        return self.identifier is None or self.identifier(item) == name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,9 +73,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
     if number < 1:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of rows; write 1 or more")
     return number
 
 
@@ -81,7 +88,7 @@ def main(options: argparse.Namespace) -> int:
     async def get(session: Session) -> tuple[list[Any], str]:
         found: list[Any] = []
         async for item in kind.listed(session, options):
-            if options.name is not None and kind.identifier(item) != options.name:
+            if options.name is not None and not kind.is_named(item, options.name):
                 continue
             found.append(item)
             if options.name is None and len(found) > options.limit:
@@ -197,6 +204,6 @@ _KINDS: Final = (
         ("API KEY", "CLIENT ID", "CREATED"),
         lambda x: (x.name, x.client_id, _date(x.created_at)),
         _api_keys,
-        lambda x: x.client_id,
+        None,  # the server finds it by its name and by its client id
     ),
 )

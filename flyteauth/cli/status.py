@@ -35,16 +35,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     from .._doctor.standing import find_out
 
+    resume = shlex.join(again(options, "login", "--resume"))
     with told(json=options.json):
         standing = find_out(options.config, arguments(options), os.environ)
         if options.explain and not options.json:
-            _print_explanation(standing)
+            _print_explanation(standing, resume)
         if standing.error is not None:
             raise standing.error
     authorised = standing.is_authorised
     login = shlex.join(again(options, "login"))
     if options.json:
-        document({**standing.to_json(), "next": None if authorised else login})
+        document({**standing.to_json(resume), "next": None if authorised else login})
     elif options.check:
         if not authorised:
             raise InteractionRequired(
@@ -64,8 +65,8 @@ def _print(standing: Standing, login: str) -> None:
         print(f"\nrun: {login}")
 
 
-def _print_explanation(standing: Standing) -> None:
-    for title, rows in standing.explanation():
+def _print_explanation(standing: Standing, resume: str) -> None:
+    for title, rows in standing.explanation(resume):
         print(paint(title, "bold"))
         for mark, text, *below in rows:
             for line in wrapped(text, f"  {mark} ", " " * 4):

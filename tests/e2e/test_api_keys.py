@@ -66,6 +66,32 @@ def test_a_program_gets_one_document(logged_in: Home, calm: Running) -> None:
     assert logged_in.run("whoami").out.startswith("for-a-program")
 
 
+def test_a_key_is_found_by_its_name_and_by_its_client_id(logged_in: Home) -> None:
+    assert logged_in.run("create", "api-key", "--name", "a b").status == 0
+    by_name = logged_in.run("get", "api-key", "a b")
+    assert by_name.status == 0, by_name
+    assert by_name.out.splitlines()[1].startswith("a b\ta-b\t")
+    assert logged_in.run("get", "api-key", "a-b") == by_name
+
+
+@pytest.mark.parametrize(("where", "why"), [(">/dev/full", "no space"), (">&-", "bad file")])
+@pytest.mark.parametrize("output", ["text", "json"])
+def test_a_key_that_could_not_be_shown_can_be_deleted(
+    logged_in: Home, where: str, why: str, output: str
+) -> None:
+    create = f"{FLYTEAUTH} create api-key --name 'Never Seen' --output {output} {where}"
+    ended = logged_in.program(["sh", "-c", create], {})
+    assert (ended.status, ended.out) == (1, "")
+    first, second = ended.err.splitlines()
+    said, _, delete = first.rpartition(": ")
+    assert said == (
+        "flyteauth: the API key 'Never Seen' was made but could not be shown; delete it"
+    )
+    assert why in second
+    assert delete == "flyteauth delete api-key never-seen --yes"
+    assert logged_in.run(*delete.split()[1:]).status == 0
+
+
 @pytest.mark.parametrize(
     ("name", "said"), [("demo-ci", "another name"), ("!", "letters"), ("", "letters")]
 )

@@ -334,7 +334,7 @@ BAD_INPUT: dict[str, tuple[Callable[[Home], list[str]], list[str]]] = {
     ),
     "unknown --auth-type": (
         _words("login", "--endpoint", "localhost", "--auth-type", "pcke"),
-        ["auth_type", "Pkce"],
+        ["argument --auth-type", "Pkce"],
     ),
     "no secret file": (_no_secret_file, ["admin.clientSecretLocation", "/nowhere/secret.txt"]),
     "secret variable not set": (
@@ -347,13 +347,16 @@ BAD_INPUT: dict[str, tuple[Callable[[Home], list[str]], list[str]]] = {
     "no such configuration": (_words("--config", "nowhere.yaml", "token"), ["nowhere.yaml"]),
     "a directory as configuration": (_words("--config", ".", "token"), ["directory"]),
     "no endpoint": (_words("token"), ["endpoint", "FLYTE_ADMIN_ENDPOINT"]),
-    "scheme cut": (_words("token", "--endpoint", "http:/localhost:1"), ["endpoint"]),
-    "scheme misspelt": (_words("token", "--endpoint", "htps://example.com"), ["endpoint"]),
-    "space inside": (_words("token", "--endpoint", "example .com"), ["endpoint"]),
-    "port that is none": (_words("token", "--endpoint", "localhost:port"), ["endpoint"]),
+    "scheme cut": (_words("token", "--endpoint", "http:/localhost:1"), ["argument --endpoint"]),
+    "scheme misspelt": (
+        _words("token", "--endpoint", "htps://example.com"),
+        ["argument --endpoint"],
+    ),
+    "space inside": (_words("token", "--endpoint", "example .com"), ["argument --endpoint"]),
+    "port that is none": (_words("token", "--endpoint", "localhost:port"), ["argument --endpoint"]),
     "no such CA file": (
         _words("token", "--endpoint", "localhost", "--ca-cert", "nowhere.pem"),
-        ["nowhere.pem"],
+        ["argument --ca-cert", "nowhere.pem"],
     ),
 }
 
@@ -374,7 +377,9 @@ def test_bad_input_is_one_line_that_says_what_to_do(
         monkeypatch.setenv(variable, value)
     monkeypatch.chdir(logged_in.path)
     status = main(arguments)  # a process for each would take long
-    Ended(status, *capfd.readouterr()).failed_with(1, *words)
+    ended = Ended(status, *capfd.readouterr())
+    typed = ended.err.startswith("flyteauth: argument ")
+    ended.failed_with(2 if typed else 1, *words)
 
 
 def test_bad_input_is_the_same_for_the_command_itself(logged_in: Home) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import yaml
 
 from flyteauth.config import resolve
 
-from .conftest import BROWSER, FLYTEAUTH, Ended, Home, Serve
+from .conftest import BROWSER, DEADLINE, FLYTEAUTH, Ended, Home, Serve, Terminals
 
 FILE = ".flyte/config.yaml"
 OLD = """\
@@ -133,7 +134,7 @@ def test_a_service_is_configured_by_where_its_secret_is_and_never_by_the_secret(
         "image": {"builder": "local"},
     }
     ended = create(home, "--client-secret-env-var", "s3cr3t/canary", "--force")
-    ended.failed_with(1, "environment variable")
+    ended.failed_with(2, "environment variable")
     assert "canary" not in ended.err
     # A person's login has no use for it; a secret that is still found would go before.
     assert create(home, "--auth-type", "pkce", "--force").status == 0
@@ -145,9 +146,9 @@ def test_a_service_is_configured_by_where_its_secret_is_and_never_by_the_secret(
 
 def test_a_certificate_authority_is_checked_and_written_with_its_whole_name(home: Home) -> None:
     words = ("--endpoint", "flyte.example.com", "--ca-cert", "ca.pem")
-    create(home, *words).failed_with(1, "--ca-cert", "ca.pem")
+    create(home, *words).failed_with(2, "--ca-cert", "ca.pem")
     home.write("ca.pem", "not a certificate")
-    create(home, *words).failed_with(1, "--ca-cert", "PEM")
+    create(home, *words).failed_with(2, "--ca-cert", "PEM")
     assert not (home.path / FILE).exists()
     home.write("ca.pem", "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n")
     assert create(home, *words).status == 0
@@ -280,19 +281,97 @@ def test_what_is_no_configuration_is_left_as_it_is(home: Home, text: str, said: 
     ("words", "said"),
     [
         ((), "--endpoint"),
+        (("--force",), "--endpoint"),
         (("--endpoint", "ftp://flyte.example.com"), "--endpoint"),
         (("--endpoint", "https://alice:canary@flyte.example.com"), "user name"),
-        (("--endpoint", "flyte.example.com", "--auth-type", "magic"), "DeviceFlow"),
+        (("--endpoint", "flyte.example.com", "--auth-type", "magic"), "--auth-type: this is not"),
         (("--endpoint", "http://flyte.example.com", "--insecure"), "insecure"),
-        (("--endpoint", "flyte.example.com", "-o", "/dev/null/config.yaml"), "--output"),
-        (("--endpoint", "flyte.example.com", "-o", "."), "is not a file"),
     ],
 )
-def test_what_cannot_be_written_is_one_line(home: Home, words: tuple[str, ...], said: str) -> None:
+def test_what_cannot_be_meant_is_a_usage_error(
+    home: Home, words: tuple[str, ...], said: str
+) -> None:
     ended = create(home, *words)
-    ended.failed_with(1, said)
+    ended.failed_with(2, "argument --", said)
     assert "canary" not in ended.err
     assert list(home.path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("output", "said"), [("/dev/null/config.yaml", "--output"), (".", "is not a file")]
+)
+def test_what_cannot_be_written_is_one_line(
+    home: Home, tmp_path: Path, output: str, said: str
+) -> None:
+    words = ("--endpoint", "flyte.example.com", "-o", output)
+    create(home, *words, FLYTEAUTH_HOME=str(tmp_path / "ours")).failed_with(1, said)
+    assert list(home.path.iterdir()) == []
+
+
+# Others who change it, before and meanwhile.
+
+
+def test_whatever_the_file_has_been_is_kept_beside_it(home: Home) -> None:
+    path = home.write(FILE, OLD)
+    said = []
+    for endpoint in ("two", "three", "two", "three", "two"):
+        ended = create(home, "--endpoint", f"{endpoint}.example.com", "--force")
+        assert ended.status == 0, ended
+        said.append(ended.err.splitlines()[0].partition("kept in ")[2])
+    names = ("", ".1", ".2", ".1", ".2")
+    assert said == [f"{path}.bak{name}." for name in names]
+    assert path.with_name("config.yaml.bak").read_text("utf-8") == OLD
+    for name, kept in ((".1", "two"), (".2", "three")):
+        text = path.with_name(f"config.yaml.bak{name}").read_text("utf-8")
+        assert f"dns:///{kept}.example.com" in text
+    assert len(list(path.parent.iterdir())) == 4
+
+
+def test_what_is_called_like_the_old_file_and_is_none_stays(home: Home) -> None:
+    path = home.write(FILE, OLD)
+    path.with_name("config.yaml.bak").mkdir()
+    path.with_name("config.yaml.bak.1").symlink_to("nowhere")
+    ended = create(home, "--project", "p", "--force")
+    assert f"kept in {path}.bak.2.\n" in ended.err
+    assert path.with_name("config.yaml.bak.1").is_symlink()
+    assert path.with_name("config.yaml.bak.2").read_text("utf-8") == OLD
+
+
+def test_of_several_changes_at_once_none_is_lost(home: Home) -> None:
+    path = home.write(FILE, OLD)
+    for turn in range(5):
+        changes = (("--project", f"p{turn}"), ("--domain", f"d{turn}"), ("--org", f"o{turn}"))
+        with ExitStack() as stack:
+            processes = [
+                stack.enter_context(home.started("create", "config", *words, "--force"))
+                for words in changes
+            ]
+            assert [process.communicate(timeout=DEADLINE)[0] for process in processes] == [""] * 3
+            assert [process.returncode for process in processes] == [0, 0, 0]
+        task = {"org": f"o{turn}", "project": f"p{turn}", "domain": f"d{turn}"}
+        assert yaml.safe_load(path.read_text("utf-8"))["task"] == task
+    assert not [each for each in path.parent.iterdir() if "config.yaml" not in each.name]
+
+
+def test_what_was_changed_while_somebody_was_asked_is_not_overwritten(
+    home: Home, at_terminal: Terminals
+) -> None:
+    path = home.write(FILE, OLD)
+    started = at_terminal("create", "config", "--endpoint", "https://new.example.com")
+    started.sees("[y/N]")
+    changed = f"{OLD}# and more\n"
+    path.write_text(changed, "utf-8")
+    started.types("y\n")
+    assert started.ends().status == 1
+    assert "was changed meanwhile; run it again" in started.view.prose
+    assert path.read_text("utf-8") == changed
+    assert [each.name for each in path.parent.iterdir()] == ["config.yaml"]
+
+
+def test_where_nothing_can_be_locked_a_file_is_changed_even_so(home: Home) -> None:
+    home.write(FILE, OLD)
+    assert create(home, "--project", "p", "--force", FLYTEAUTH_HOME="/dev/null/none").status == 0
+    assert "project: p" in (home.path / FILE).read_text("utf-8")
 
 
 # The first lines of the guides.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import socket
 import sys
 import time
+from base64 import b64decode, b64encode
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,7 @@ def test_everything_works_and_nothing_was_done_for_it(home: Home, calm: Running)
     }
     assert "Flyte 2" in found.findings["login server"]["text"]
     assert "alice" in found.findings["login"]["text"]
+    assert found.findings["access"]["text"] == "the control plane takes us for alice"
     assert not opened.exists()
     assert home.stored() == before
     assert calm.plane.count(path="/oauth2/token") == tokens
@@ -88,12 +91,15 @@ def test_whoever_is_not_logged_in_is_told_the_line_to_run(home: Home, calm: Runn
     found = examined(home, "--endpoint", calm.base_url, "--account", "work")
     assert found.ended.status == 0
     found.is_wrong("login", found.next, state="warn")
+    assert found.states["access"] == "skip"
     assert found.next == f"run: flyteauth login --endpoint {calm.base_url} --account work"
 
 
 def test_a_service_needs_no_login(home: Home, calm: Running) -> None:
     found = examined(home, FLYTE_API_KEY=calm.api_key)
     assert (found.ended.status, found.next) == (0, "everything works")
+    assert "needs none" in found.findings["login"]["text"]
+    assert "takes us for demo-ci" in found.findings["access"]["text"]
     assert calm.api_key not in found.ended.out
     assert "FLYTE_API_KEY" in found.findings["environment"]["text"]
 
@@ -103,12 +109,17 @@ def test_a_control_plane_without_logins_needs_none(home: Home, serve: Serve) -> 
     found = examined(home, "--endpoint", running.base_url)
     assert (found.ended.status, found.next) == (0, "everything works")
     assert "wants no login" in found.findings["login server"]["text"]
+    assert found.states["access"] == "skip"
 
 
 def test_flyte_1_is_told_apart(home: Home, serve: Serve) -> None:
     running = serve("flyte1-only")
     found = examined(home, "--endpoint", running.base_url)
     assert "Flyte 1" in found.findings["login server"]["text"]
+    login(home, running.base_url)
+    found = examined(home, "--endpoint", running.base_url)
+    assert (found.ended.status, found.next) == (0, "everything works")
+    assert found.states["access"] == "ok"
 
 
 # The configuration.
@@ -332,9 +343,75 @@ def test_a_login_that_is_damaged(home: Home, calm: Running) -> None:
 
 def test_a_login_that_was_begun(home: Home, serve: Serve) -> None:
     running = serve(approve="page")
-    words = ("--endpoint", running.base_url)
+    words = ("--endpoint", running.base_url, "--account", "work")
     assert home.run("login", *words, "--no-wait").status == 0
-    examined(home, *words).is_wrong("begun login", "login --resume", state="warn")
+    command = f"run: flyteauth login --resume --endpoint {running.base_url} --account work"
+    examined(home, *words).is_wrong("begun login", command, state="warn")
+
+
+# Whether a call is let in.
+
+
+def test_an_api_key_with_a_wrong_secret(home: Home, calm: Running) -> None:
+    *parts, _, org = b64decode(calm.api_key).decode().split(":")
+    key = b64encode(":".join([*parts, CANARY, org]).encode()).decode()
+    found = examined(home, FLYTE_API_KEY=key)
+    found.is_wrong("access", "invalid_client")
+    assert found.next == "first: check clientId and the client secret"
+    assert found.states["login"] == "ok"
+    assert key not in found.ended.out
+
+
+@pytest.mark.parametrize(
+    ("command", "said", "following"),
+    [
+        (["/nope"], "cannot be run", "first: install it"),
+        (["sh", "-c", "exit 3"], "status 3", "first: run the command"),
+        (["echo", "nobodys-token"], "unauthenticated", "first: check that these credentials"),
+    ],
+    ids=["missing", "fails", "prints another's token"],
+)
+def test_a_command_that_brings_no_good_token(
+    home: Home, calm: Running, command: list[str], said: str, following: str
+) -> None:
+    environ: dict[str, Any] = {
+        "FLYTE_AUTH_TYPE": "ExternalCommand",
+        "FLYTE_AUTH_COMMAND": shlex.join(command),
+    }
+    found = examined(home, "--endpoint", calm.base_url, **environ)
+    found.is_wrong("access", said)
+    assert found.next.startswith(following)
+    assert found.states["login"] == "ok"
+
+
+def test_a_control_plane_that_does_not_say_who_we_are(home: Home) -> None:
+    environ: dict[str, Any] = {
+        "FLYTE_AUTH_TYPE": "ExternalCommand",
+        "FLYTE_AUTH_COMMAND": "echo a-token",
+    }
+    with serve_bytes(answering(reply(status="404 Not Found"))) as server:
+        found = examined(home, "--endpoint", f"http://localhost:{server.port}", **environ)
+    assert found.states["access"] == "ok"
+    assert "does not say whom it is of" in found.findings["access"]["text"]
+
+
+def test_a_login_that_the_control_plane_refuses(home: Home, serve: Serve) -> None:
+    running = serve("always-401")
+    login(home, running.base_url)
+    found = examined(home, "--endpoint", running.base_url)
+    found.is_wrong("access", "unauthenticated", "log in again")
+    assert found.next == f"run: flyteauth login --endpoint {running.base_url}"
+
+
+def test_a_login_that_was_revoked_is_to_be_made_again(home: Home, serve: Serve) -> None:
+    """It looks good from here; that it is over only its renewal tells."""
+    running = serve(access_ttl=1.0, refresh_ttl=0.5)
+    login(home, running.base_url)
+    time.sleep(1.1)  # until both tokens have expired
+    found = examined(home, "--endpoint", running.base_url)
+    command = f"run: flyteauth login --endpoint {running.base_url}"
+    found.is_wrong("access", "is over", command)
+    assert found.next == command
 
 
 # How it looks.

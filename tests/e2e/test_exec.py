@@ -399,3 +399,35 @@ def test_what_is_handed_over_is_gone_with_the_tool(logged_in: Home) -> None:
         assert folder.name.startswith("flyteauth-exec-")
         process.send_signal(signal.SIGHUP)
         assert process.wait(DEADLINE) == 128 + signal.SIGHUP
+
+
+def test_what_a_killed_process_has_handed_over_goes_with_the_next_one(
+    logged_in: Home, calm: Running
+) -> None:
+    folder = logged_in.path / "tmp"
+    environ = {"TMPDIR": str(folder), "FLYTE_API_KEY": calm.api_key}
+    words = ("exec", "--", "sh", "-c")
+    with logged_in.started(*words, "echo ready; exec sleep 60", **environ) as alive:
+        read_until(alive.stdout, "ready")
+        with logged_in.started(*words, "kill -KILL $PPID", **environ) as killed:
+            assert killed.wait(DEADLINE) == -signal.SIGKILL
+        (left,) = folder.glob(f"flyteauth-exec-{killed.pid}-*")
+        assert (left / "secret").exists()
+        # What only looks like it.
+        kept = logged_in.write("kept/secret", "mine").parent
+        link = folder / f"flyteauth-exec-{killed.pid}-link"
+        link.symlink_to(kept)
+        file = folder / f"flyteauth-exec-{killed.pid}-file"
+        file.touch()
+        other = folder / f"flyteauth-exec-{killed.pid}"
+        other.mkdir()
+        (of_living,) = folder.glob(f"flyteauth-exec-{alive.pid}-*")
+
+        assert run(logged_in, "exec", "--", "true") == Ended(0, "", "")
+        assert set(folder.iterdir()) == {of_living, link, file, other}
+        assert (kept / "secret").exists()
+        alive.terminate()
+        assert alive.wait(DEADLINE) == 128 + signal.SIGTERM
+    link.unlink()
+    file.unlink()
+    other.rmdir()

@@ -134,7 +134,9 @@ def test_a_limit_says_that_there_is_more(logged_in: Home) -> None:
     everything = logged_in.run("get", "project", "--limit", "1000")
     assert everything.err == ""
     for wrong in ("0", "-1", "some"):
-        assert logged_in.run("get", "task", "--limit", wrong).status == 2
+        ended = logged_in.run("get", "task", "--limit", wrong)
+        assert ended.status == 2
+        assert f"'{wrong}' is not a number of rows; write 1 or more" in ended.err
 
 
 def test_nothing_is_said_in_words_and_not_in_the_output(logged_in: Home) -> None:

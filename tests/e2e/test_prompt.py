@@ -193,13 +193,14 @@ def test_ctrl_c_ends_it_at_once_and_cleanly(
 
 
 @PROMPTS
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_a_polite_end_leaves_the_terminal_as_it_was(
-    at_terminal: Terminals, serve: Serve, prompt: Prompt
+    at_terminal: Terminals, serve: Serve, prompt: Prompt, number: int
 ) -> None:
     terminal = prompt(at_terminal, serve(approve="page"))
-    os.kill(terminal.pid, signal.SIGTERM)
+    os.kill(terminal.pid, number)
     ended = terminal.ends()
-    assert (ended.status, ended.out, ended.restored) == (143, "", True)
+    assert (ended.status, ended.out, ended.restored) == (128 + number, "", True)
     assert "Traceback" not in terminal.view.text
 
 

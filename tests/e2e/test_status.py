@@ -15,6 +15,7 @@ import pytest
 from attrs import field, frozen
 
 from flyteauth.cli import main
+from flyteauth.cli._lines import short
 from flyteauth.devserver.serve import Running, serving
 from flyteauth.devserver.settings import Settings
 
@@ -378,13 +379,32 @@ def test_every_store_that_was_looked_at_says_what_it_has(logged_in: Home, calm: 
     assert "keyrings.alt" in keyring[1]
 
 
+@pytest.mark.req("SEC-08")
+@pytest.mark.parametrize("there", [True, False], ids=["logged in", "nobody"])
+def test_a_keyring_that_cannot_be_used_is_said_to_be_that(
+    home: Home, somebody: Home, calm: Running, *, there: bool
+) -> None:
+    environ: dict[str, Any] = {"PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
+    if there:
+        shutil.copytree(somebody.path, home.path, dirs_exist_ok=True)
+    _, (used, text) = stores(home, calm.base_url, **environ)
+    assert not used
+    assert text.startswith("the keyring: the keyring is switched off")
+    _, (used, text) = stores(home, calm.base_url, **PLAINTEXT)
+    assert not used
+    assert text.endswith("is newer" if there else "nothing")
+
+
 def test_a_login_that_was_begun_and_a_leftover_are_mentioned(home: Home, serve: Serve) -> None:
     running = serve(approve="page")
-    words = ("--endpoint", running.base_url)
+    words = ("--endpoint", running.base_url, "--account", "work")
     assert home.run("login", *words, "--no-wait").status == 0
     (home.path / ".unionai").mkdir()
     facts = "\n".join(explained(home, *words)["facts"])
-    assert "flyteauth login --resume" in facts
+    resume = f"flyteauth login --resume --endpoint {running.base_url} --account work"
+    assert facts.splitlines()[-2].endswith(f": {resume}")
+    shown = home.run("status", *words, "--explain").out
+    assert resume in " ".join(shown.split())
     assert "~/.unionai is there" in facts
 
 
@@ -395,6 +415,25 @@ def test_what_is_shown_fits_a_terminal_and_has_colour_only_there(
     words = [flyteauth, "status", "--explain", "--endpoint", calm.base_url]
     assert "\x1b" not in logged_in.program(words, {}).out
     assert all(len(line) <= 80 for line in logged_in.program(words, {}).out.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("/x/locks", "~/locks"),
+        ("in /x/locks, or /x/logins", "in ~/locks, or ~/logins"),
+        ("file:/x/locks 'x' '/x/y'", "file:~/locks 'x' '~/y'"),
+        ("/proc/x/locks", "/proc/x/locks"),
+        ("/a-/x/locks", "/a-/x/locks"),
+        ("~/x/locks ./x/locks", "~/x/locks ./x/locks"),
+        ("/xy/locks", "/xy/locks"),
+    ],
+)
+def test_the_home_directory_is_a_tilde_only_where_a_path_begins(
+    text: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/x")
+    assert short(text) == shown
 
 
 def test_a_configuration_that_never_answers_has_a_deadline(

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from flyteauth.cli import _parser
+from flyteauth.devserver.serve import serving
+from flyteauth.devserver.settings import Settings
 
 from .conftest import Home
 
@@ -50,6 +52,29 @@ def test_a_typing_mistake_is_two_lines(home: Home, words: Sequence[str], said: s
     assert "--help" in usage
     assert said in error
     assert "\x1b" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("login", "--auth-type", "bogus"), "argument --auth-type: "),
+        (("token", "--endpoint", "ht!tp"), "argument --endpoint: "),
+        (("whoami", "--endpoint", "e", "--ca-cert", "no.pem"), "argument --ca-cert: "),
+    ],
+)
+def test_a_wrong_argument_is_named_as_it_was_typed(
+    home: Home, words: Sequence[str], said: str
+) -> None:
+    home.run(*words).failed_with(2, said)
+
+
+@pytest.mark.parametrize("command", ["token", "whoami"])
+def test_what_to_run_is_the_login_that_was_meant(home: Home, command: str) -> None:
+    with serving(Settings()) as running:
+        words = ("--endpoint", running.base_url, "--account", "my work")
+        ended = home.run(command, *words)
+        said = f"run: flyteauth login --endpoint {running.base_url} --account 'my work', or"
+        ended.failed_with(4, said)
 
 
 @pytest.mark.parametrize("words", COMMANDS)

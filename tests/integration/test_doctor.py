@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
-from flyteauth._doctor import examination, keeping, network
+from flyteauth._doctor import access, examination, keeping, network
 from flyteauth._doctor.examination import Check, advice, examine
 from flyteauth._doctor.finding import Finding
 from flyteauth._doctor.patient import Patient, admit
-from flyteauth.devserver.serve import serving
+from flyteauth._io.presenter import Silent
+from flyteauth.devserver.serve import Running, serving
 from flyteauth.devserver.settings import Settings
 from flyteauth.errors import StoreError
+from flyteauth.session import Session
 from tests.io.server import Connection, serve
 
 pytestmark = pytest.mark.anyio
@@ -76,6 +80,7 @@ async def test_everything_is_asked_at_once_and_nothing_stays_behind() -> None:
             found = await examine(None, {"endpoint": f"http://localhost:{server.port}"}, {})
         assert time.monotonic() - begun < examination.DEADLINE + 3
         assert server.all_closed()
+        assert {each.name: each.state for each in found}["access"] == "skip"
     assert len(found) == len(examination.CHECKS)
     assert [each.name for each in found] == [check.name for check in examination.CHECKS]
 
@@ -90,6 +95,76 @@ async def test_a_cancellation_passes_and_closes_what_was_opened() -> None:
                 group.cancel_scope.cancel()
         assert not scope.cancelled_caught
         assert server.all_closed()
+
+
+async def accessed(given: dict[str, Any]) -> Finding:
+    with anyio.fail_after(LIMIT):
+        found = await examine(None, given, {})
+    return next(finding for finding in found if finding.name == "access")
+
+
+def service(running: Running, **more: str) -> dict[str, Any]:
+    client_id, secret = running.plane.service_client
+    given = {"endpoint": running.base_url, "auth_type": "ClientSecret", "client_id": client_id}
+    return {**given, "client_secret": secret, **more}
+
+
+async def test_a_wrong_secret_is_found_out_by_asking_for_a_token() -> None:
+    with serving(Settings()) as running:
+        found = await accessed(service(running, client_secret="another"))
+        assert (found.state, "invalid_client" in found.text) == ("fail", True)
+        found = await accessed(service(running))
+        assert (found.state, found.text.split()[-1]) == ("ok", running.plane.service_client[0])
+        assert running.plane.count(path="/flyteidl2.auth.IdentityService/UserInfo") == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "said"), [(["/nope"], "cannot be run"), (["sh", "-c", "exit 3"], "status 3")]
+)
+async def test_a_command_without_a_token_is_found_out_by_running_it(
+    command: list[str], said: str
+) -> None:
+    with serving(Settings()) as running:
+        given = {"endpoint": running.base_url, "auth_type": "ExternalCommand", "command": command}
+        found = await accessed(given)
+    assert found.state == "fail"
+    assert said in found.text
+    assert found.fix
+
+
+async def test_a_login_that_is_refused_is_found_out_by_a_call() -> None:
+    with serving(Settings(approve="auto", faults=frozenset({"always-401"}))) as running:
+        given: dict[str, Any] = {"endpoint": running.base_url, "auth_type": "DeviceFlow"}
+        async with Session(**given, presenter=Silent()) as session:
+            await session.login()
+        found = await accessed(given)
+    assert found.state == "fail"
+    assert "unauthenticated" in found.text
+    assert found.fix.startswith(keeping.LOGIN)
+
+
+async def test_a_command_that_hangs_has_a_deadline_and_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access, "DEADLINE", 1.0)
+    note = tmp_path / "pid"
+    with serving(Settings()) as running:
+        command = ["sh", "-c", f"echo $$ > {note}; exec sleep 60"]
+        given = {"endpoint": running.base_url, "auth_type": "ExternalCommand", "command": command}
+        found = await accessed(given)
+    assert found.state == "fail"
+    assert "within 1 s" in found.text
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(note.read_text()), 0)
+
+
+async def test_without_an_endpoint_the_token_alone_is_tried() -> None:
+    with serving(Settings()) as running:
+        given = service(running)
+        found = await accessed({**given, "endpoint": None, "issuer": running.base_url})
+        assert running.plane.count(grant_type="client_credentials") == 1
+        assert running.plane.count(path="/flyteidl2.auth.IdentityService/UserInfo") == 0
+    assert (found.state, "no control plane" in found.text) == ("ok", True)
 
 
 async def test_the_checks_see_what_a_login_would_see() -> None:

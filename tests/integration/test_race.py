@@ -456,6 +456,22 @@ async def test_a_no_in_the_browser_ends_the_login_at_once(pasted: bool) -> None:
     assert world.plane.asked[CODE] == 0
 
 
+@pytest.mark.req("CBK-21")
+@pytest.mark.parametrize("way", ["browser", "code"])
+async def test_a_word_that_is_no_code_costs_nothing(way: str) -> None:
+    world = World()
+
+    async def wrong_then_right() -> None:
+        await world.desk.shown(CodeNeeded)
+        assert await world.desk.paste("kubectl-get-pods-all-namespaces") is None
+        said = await world.desk.shown(Warned)
+        assert "what was pasted did not do" in said.message
+        await (world.come_back() if way == "browser" else world.approve())
+
+    await world.login(wrong_then_right)
+    assert len(world.desk.all(LoggedIn)) == 1
+
+
 @pytest.mark.req("CBK-16")
 async def test_nobody_answers_in_any_way() -> None:
     world = World()
@@ -483,7 +499,9 @@ async def test_a_code_that_cannot_be_had_is_no_loss(fault: str) -> None:
     world.plane.plane.handle = handle  # type: ignore[method-assign]
 
     async def come_back() -> None:
-        await world.desk.until(lambda: world.plane.asked[DEVICE_ENDPOINT])
+        with anyio.fail_after(LIMIT):
+            while not world.plane.asked[DEVICE_ENDPOINT]:
+                await anyio.lowlevel.checkpoint()
         await anyio.wait_all_tasks_blocked()
         await world.come_back()
 

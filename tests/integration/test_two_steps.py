@@ -12,7 +12,9 @@ import anyio
 import pytest
 
 from flyteauth import SyncSession
+from flyteauth._io.flights import Flights
 from flyteauth._io.store.memory import MemoryStore
+from flyteauth._pending import PendingLogins
 from flyteauth._sansio.flow import RequestFailed
 from flyteauth.devserver.serve import Running
 from flyteauth.errors import (
@@ -339,3 +341,35 @@ def test_programs_without_an_event_loop_can_do_the_same(running: Running) -> Non
         token = second.resume_login(must_keep=True)
         assert second.token() == token
     assert not desk.all(Warned)
+
+
+async def test_two_that_go_on_with_one_login_both_have_it(tmp_path: Path) -> None:
+    """The second has looked for what to go on with before the first was done."""
+    world = World(tmp_path)
+    shown = await world.begin()
+    world.plane.plane.approve(shown.user_code)
+    looked, finished = anyio.Event(), anyio.Event()
+    load = PendingLogins.load
+
+    async def late(kept: PendingLogins, key: str) -> Any:
+        pending = await load(kept, key)
+        if not looked.is_set():
+            looked.set()
+            await finished.wait()
+        return pending
+
+    tokens: list[Any] = []
+
+    async def second() -> None:
+        tokens.append(await world.resume(flights=Flights()))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PendingLogins, "load", late)
+        with anyio.fail_after(LIMIT):
+            async with anyio.create_task_group() as group:
+                group.start_soon(second)
+                await looked.wait()
+                tokens.append(await world.resume(flights=Flights()))
+                finished.set()
+    assert tokens[0] == tokens[1]
+    assert tokens[0] is not None
