@@ -6,14 +6,13 @@ import argparse
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from itertools import count
 from pathlib import Path
 from shlex import quote
 from typing import Any, Final
 
-from ..errors import ConfigError, InteractionRequired, StoreError, escape
+from ..errors import ConfigError, InteractionRequired, escape
 from ._output import ask, say
+from ._rewriting import alone, dumped, keep, write
 
 DEFAULT: Final = Path(".flyte") / "config.yaml"
 EPILOG: Final = """\
@@ -73,7 +72,7 @@ def main(options: argparse.Namespace) -> int:
     planned = _changed(seen, options)  # what cannot be said fails before anything is locked
     if seen is not None and not options.force:
         _let_change(path, list(_differences(seen[0], planned)))
-    with _alone(path):
+    with alone(path):
         found = _read(path)
         if (found and found[1]) != (seen and seen[1]) and not options.force:
             raise ConfigError(f"{path} was changed meanwhile; run it again", reason="config_file")
@@ -88,33 +87,17 @@ def _put(path: Path, found: tuple[Document, bytes] | None, new: Document) -> str
     """Write *new* in the place of what was *found* at *path*; what there is to say of it."""
     shown = escape(str(path))
     if found is None:
-        _write(path, _yaml(new))
-        lines = _yaml(new).decode().splitlines()
+        data = dumped(new)
+        write(path, data)
+        lines = data.decode().splitlines()
         return "\n".join([f"Wrote {shown}:", *(f"  {escape(line)}" for line in lines)])
     old, data = found
     if not list(_differences(old, new)):
         return f"{shown} says so already; nothing was changed."
-    kept = escape(str(_keep(path, data)))
-    _write(path, _yaml(new), like=path)
+    kept = escape(str(keep(path, data)))
+    write(path, dumped(new, old, data), like=path)
     comments = ", with its comments" if re.search(rb"(?:^|\s)#", data) else ""
     return f"Changed {shown}; as it was{comments}, it is kept in {kept}."
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """While no other process changes *path* like this; or not, where files cannot be locked."""
-    from .._io.folder import home
-    from .._io.lock import Locks
-    from .._io.names import constant_length
-
-    with ExitStack() as stack:
-        try:
-            locks = Locks(home() / "locks")
-            stack.enter_context(locks.held(constant_length(f"config {path}"), LOCK_WAIT))
-        except StoreError as error:
-            if error.reason == "busy":
-                raise
-        yield
 
 
 def _read(path: Path) -> tuple[Document, bytes] | None:
@@ -287,62 +270,6 @@ def _differences(old: Mapping[Any, Any], new: Mapping[Any, Any]) -> Iterator[str
                 yield f"{section}.{key}: {after[key]}"
             else:
                 yield f"no {section}.{key}"
-
-
-def _yaml(document: Document) -> bytes:
-    import yaml
-
-    text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
-    return text.encode()
-
-
-# Writing it.
-
-
-def _keep(path: Path, data: bytes) -> Path:
-    """The file beside *path* that holds *data*, as it was; made if there is none. What is kept
-    already stays: the first one may be what the user has written by hand.
-    """
-    for number in count():
-        kept = path.with_name(f"{path.name}.bak{f'.{number}' if number else ''}")
-        if not os.path.lexists(kept):
-            _write(kept, data, like=path)
-            return kept
-        if _holds(kept, data):
-            return kept
-    raise AssertionError
-
-
-def _holds(path: Path, data: bytes) -> bool:
-    try:
-        return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
-    except OSError:
-        return False
-
-
-def _write(path: Path, data: bytes, like: Path | None = None) -> None:
-    """*data* at *path*, all of it or nothing, with the permissions of *like*. It holds no secret,
-    so who may read a new file is for the umask to say.
-    """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with draft.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            if like is not None:
-                draft.chmod(like.stat().st_mode & 0o777)
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: the file cannot be written ({(error.strerror or 'unknown error').lower()}); "
-            "correct the permissions, or name another file with --output",
-            reason="config_file",
-        ) from None
 
 
 # What to do with it.

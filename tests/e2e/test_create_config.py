@@ -181,6 +181,21 @@ def test_another_file_that_goes_before_it_is_pointed_out(home: Home, name: str) 
 # A file that is there.
 
 
+def test_what_is_not_ours_is_written_as_it_was(home: Home) -> None:
+    """``yes``, ``010`` and ``12:30:45`` are other values to us than to other tools."""
+    strange = "at: 12:30:45\n  mode: 010\n  on: yes\n  big: 1_000\n  none: ~\n"
+    base = f"base: &base\n  {strange}"
+    text = f"admin:\n  endpoint: one.example.com\n  x-time: 12:30:45\nother:\n  {strange}{base}copy: *base\n"
+    path = home.write(FILE, text)
+    assert create(home, "--project", "p", "--force").status == 0
+    now = path.read_text("utf-8")
+    assert "x-time: 12:30:45\n" in now
+    assert f"other:\n  {strange}" in now
+    assert f"base: &id001\n  {strange}" in now
+    assert "copy: *id001\n" in now
+    assert yaml.safe_load(now) == {**yaml.safe_load(text), "task": {"project": "p"}}
+
+
 def test_what_is_no_file_is_not_replaced_by_one(home: Home) -> None:
     """As root, that would be the end of /dev/null."""
     pipe = home.path / "pipe"

@@ -168,11 +168,9 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
         "_config_file",
         "_config_values",
         "_endpoint",
-        "_io.folder",
-        "_io.lock",
-        "_io.names",
         "_io.presenter",
     ),
+    "cli._rewriting": (*PUBLIC, "cli", "_io.folder", "_io.lock", "_io.names"),
     "cli.delete": (*PUBLIC, "cli", "remote", "_io.presenter"),
     # They hand a whole configuration over to another program.
     "cli.exec_": (*PUBLIC, "cli", "config"),
