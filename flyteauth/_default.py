@@ -192,7 +192,9 @@ def _always() -> bool:
 
 
 def _require_api_key() -> None:
-    if not any(map(os.environ.get, ("FLYTE_API_KEY", "UNION_API_KEY"))):
+    from .config import API_KEY_VARIABLES
+
+    if not any(map(os.environ.get, API_KEY_VARIABLES)):
         raise ConfigError(
             "no API key is given; pass api_key=, or set FLYTE_API_KEY", reason="api_key"
         )

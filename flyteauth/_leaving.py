@@ -17,8 +17,7 @@ from ._io.store.fallback import Fallback
 from ._io.store.file import FileStore
 from ._io.store.keyring import KeyringStore
 from ._io.threads import run_in_daemon
-from ._sansio.errors import escape
-from ._source import in_time
+from ._source import Source, in_time
 from ._stored import Key, Known, known
 from .config import Settings, resolve
 from .errors import ConfigError
@@ -40,18 +39,14 @@ class Login:
 
     @property
     def name(self) -> str:
-        return escape(f"{self.server} (account {self.account})" if self.account else self.server)
+        return f"{self.server} (account {self.account})" if self.account else self.server
 
 
 async def configured(
     path: str | Path | None, given: Mapping[str, Any], environ: Mapping[str, str]
 ) -> Settings:
     """What is configured now: its trust and its proxy reach the servers. Raises ConfigError."""
-
-    def read() -> Settings:
-        return resolve(given, environ=environ, path=path, search=True)
-
-    return await in_time(read)
+    return await in_time(Source(given, path, environ).resolve)
 
 
 async def logins(

@@ -10,7 +10,6 @@ gives, after which the store is read again.
 from __future__ import annotations
 
 import math
-import os
 import weakref
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
@@ -26,10 +25,11 @@ from ._audience import Audience
 from ._io.clock import Clock
 from ._io.entropy import random_bits
 from ._io.flights import Flights
+from ._io.forks import in_forked_children
 from ._io.tasks import Abandoned, Work
 from ._sansio.flow import fraction
 from ._sansio.record import Record, is_same
-from ._sansio.renewal import Authorize, Refresh, Use, UseAndRefresh, may_force, plan
+from ._sansio.renewal import Authorize, Refresh, Use, UseAndRefresh, may_force, plan, will_do
 from ._source import Source, in_time, prepare
 from .errors import FlowError, ReauthRequired, Unreachable
 from .events import Refreshed, Warned
@@ -69,6 +69,10 @@ class Held:
 
     record: Record | None
     headers: Mapping[str, str] = field(repr=False)
+
+    @property
+    def token(self) -> Token | None:
+        return None if self.record is None else self.record.token
 
 
 NOTHING: Final = Held(None, MappingProxyType({}))
@@ -176,7 +180,7 @@ class Lifetime:
         held = await self.opened()
         if held is ANONYMOUS:
             return held, math.inf
-        token = None if held.record is None else held.record.token
+        token = held.token
         at, silent = self._clock.time(), setup.settings.is_service
         match plan(token, self.rejected, at, self._jitter, silent=silent):
             case Use(until):
@@ -201,8 +205,7 @@ class Lifetime:
         """What was just come by, and until when it need not be thought about again."""
         if held is ANONYMOUS:
             return held, math.inf
-        token = None if held.record is None else held.record.token
-        match plan(token, self.rejected, self._clock.time(), self._jitter):
+        match plan(held.token, self.rejected, self._clock.time(), self._jitter):
             case Use(until):
                 return held, math.inf if until is None else until
             case _:
@@ -339,10 +342,10 @@ class Lifetime:
                     store=store,
                     directory=directory,
                 )
-                endpoint, careless = settings.endpoint, settings.auth_type != "NoAuth"
-                if careless and endpoint is not None and endpoint.warning:
+                endpoint, has_secrets = settings.endpoint, settings.auth_type != "NoAuth"
+                if has_secrets and endpoint is not None and endpoint.warning:
                     await self.audience.notify(Warned(endpoint.warning))
-                if careless and not self._ready.verified:  # META-05
+                if has_secrets and not self._ready.verified:  # META-05
                     await self.audience.notify(Warned(_UNVERIFIED))
         return self._ready
 
@@ -393,7 +396,7 @@ class Lifetime:
         setup = await self.set_up()
         if setup.settings.auth_type != "Passthrough":
             held = await self.opened()
-            token = None if held.record is None else held.record.token
+            token = held.token
             silent = held is not ANONYMOUS and setup.settings.is_service
             if silent or (token is not None and token.refresh_token is not None):
                 return await self._renewed_or_asked(held)
@@ -423,8 +426,7 @@ class Lifetime:
             try:
                 with suppress(Abandoned):  # its event loop or its session ended; ours has not
                     record = await work.wait()
-                    good = plan(record.token, self.rejected, self._clock.time(), 0.0)
-                    if again and not isinstance(good, Use | UseAndRefresh):
+                    if again and not will_do(record.token, self.rejected, self._clock.time()):
                         again = False
                         continue
                     return await self.adopt(record)
@@ -568,13 +570,7 @@ class Lifetime:
 
 
 def _access_token(held: Held) -> str | None:
-    return None if held.record is None else held.record.token.access_token
+    return None if held.token is None else held.token.access_token
 
 
-def _after_fork() -> None:
-    for lifetime in list(_LIVE):
-        lifetime._forked()  # noqa: SLF001
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+in_forked_children(_LIVE, Lifetime._forked)  # noqa: SLF001

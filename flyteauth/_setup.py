@@ -19,7 +19,7 @@ from ._sansio.client import Authentication, AuthorizationServer, Client
 from ._sansio.record import Record
 from ._source import in_time
 from ._vault import Vault
-from .config import API_KEY_VARIABLES, Settings
+from .config import Settings
 from .errors import ReauthRequired
 from .events import AuthEvent
 
@@ -63,7 +63,7 @@ class Setup:
     @property
     def secret_variables(self) -> frozenset[str]:
         """Environment variables that hold a secret of ours, and are no child's business."""
-        return secret_variables(self.settings)
+        return self.settings.secret_variables
 
     async def secret(self) -> str | None:
         """The client's secret as its source has it now; read off the event loop (CCG-08)."""
@@ -116,7 +116,7 @@ def assemble(
             settings.proxy_command,
             clock=clock,
             deadline=settings.command_timeout,
-            hidden=secret_variables(settings),
+            hidden=settings.secret_variables,
         )
         named = settings.issuer if settings.endpoint is None else settings.endpoint.url
         transport = Proxied(transport, proxy, hosts={urlsplit(named or "").hostname or ""})
@@ -130,14 +130,3 @@ def assemble(
         verified=verified,
         proxy=proxy,
     )
-
-
-def secret_variables(settings: Settings) -> frozenset[str]:
-    """See Setup.secret_variables."""
-    secret = settings.client_secret
-    held = {secret.held} if secret and secret.kind == "environment" else set()
-    for name in ("token_store", "http_proxy_url"):  # with a password, perhaps
-        if "@" in (getattr(settings, name) or ""):
-            where, _, variable = settings.sources.get(name, "").rpartition(" ")
-            held |= {variable} if where == "environment variable" else set()
-    return frozenset({*API_KEY_VARIABLES, *held})

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-_API_KEYS: Final = ("FLYTE_API_KEY", "UNION_API_KEY")
-_SECRETS: Final = ("api_key", "client_secret", "client_credentials_secret", "http_proxy_url")
-_MAY_BE_SECRET: Final = {"http_proxy_url": "@", "token_store": "@"}
+_SECRETS: Final = ("api_key", "client_secret", "client_credentials_secret")
 _VARIABLES: Final = {
     "http_proxy_url": ("FLYTE_ADMIN_HTTPPROXYURL",),
     "token_store": ("FLYTE_ADMIN_TOKENSTORE",),
@@ -50,9 +48,11 @@ class Source:
 
     def completed(self) -> Source:
         """With what was left out, as far as this machine knows it. Raises ConfigError."""
+        from .config import API_KEY_VARIABLES
+
         found: dict[str, Any] = {}
         for name in self.left_out:
-            variables = _VARIABLES.get(name, _API_KEYS)
+            variables = _VARIABLES.get(name, API_KEY_VARIABLES)
             value = next(filter(None, map(os.environ.get, variables)), None)
             if value is None:
                 raise ConfigError(
@@ -63,10 +63,17 @@ class Source:
             found[name if name in _VARIABLES else "api_key"] = value
         return evolve(self, arguments={**self.arguments, **found}, left_out=())
 
+    def resolve(self) -> Settings:
+        """What it comes to. Reads files, so call it in a worker thread. Raises ConfigError."""
+        from .config import resolve
+
+        search = self.environ is not None
+        return resolve(self.arguments, environ=self.environ, path=self.path, search=search)
+
 
 def _is_secret(name: str, value: object) -> bool:
-    if name in _MAY_BE_SECRET:
-        return _MAY_BE_SECRET[name] in str(value)
+    if name in _VARIABLES:  # URLs, which may hold a password
+        return "@" in str(value)
     if name not in _SECRETS or value is None:
         return False
     # A Secret may only say where it is kept, unless it brings that along.
@@ -100,10 +107,7 @@ def prepare(source: Source) -> Settings:
     import platformdirs  # noqa: F401
 
     from . import _calls, _login, _service, _setup, _target, _two_steps, _upkeep  # noqa: F401
-    from .config import resolve
 
-    source = source.completed()
-    search = source.environ is not None
-    settings = resolve(source.arguments, environ=source.environ, path=source.path, search=search)
+    settings = source.completed().resolve()
     settings.require_server()
     return settings

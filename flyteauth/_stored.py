@@ -52,16 +52,23 @@ class Known(Value):
 
 def configured(arguments: Mapping[str, Any], path: str | Path | None = None) -> Settings:
     """The settings that Session.from_config would have. Raises ConfigError."""
-
-    def read() -> Settings:
-        return resolve(arguments, environ=os.environ, path=path, search=True)
-
-    try:
-        settings = alarm.call(read, deadline=READ_DEADLINE)
-    except TimeoutError:
-        raise unanswered() from None
+    settings = settings_of(arguments, os.environ, path)
     settings.require_server()
     return settings
+
+
+def settings_of(
+    arguments: Mapping[str, Any], environ: Mapping[str, str], path: str | Path | None
+) -> Settings:
+    """The same, with or without an endpoint."""
+
+    def read() -> Settings:
+        return resolve(arguments, environ=environ, path=path, search=True)
+
+    try:
+        return alarm.call(read, deadline=READ_DEADLINE)
+    except TimeoutError:
+        raise unanswered() from None
 
 
 def look(settings: Settings) -> Kept:

@@ -16,7 +16,7 @@ from ._sansio.exchanges import BACKOFF, Revocable, refresh, revoke
 from ._sansio.flow import Retrying
 from ._sansio.http import is_secure
 from ._sansio.record import Record, is_same
-from ._sansio.renewal import Use, UseAndRefresh, plan
+from ._sansio.renewal import will_do
 from ._setup import Setup
 from .errors import (
     Error,
@@ -44,8 +44,7 @@ async def successor(setup: Setup, ours: Record | None, rejected: str | None) -> 
     if ours is not None and (is_same(there, ours) or vault.is_behind(there, ours)):
         return None
     at, silent = setup.clock.time(), setup.settings.is_service
-    good = isinstance(plan(there.token, rejected, at, 0.0, silent=silent), Use | UseAndRefresh)
-    return there if good else None
+    return there if will_do(there.token, rejected, at, silent=silent) else None
 
 
 async def refresh_login(setup: Setup, ours: Record | None, rejected: str | None) -> Record:
@@ -62,10 +61,9 @@ async def refresh_login(setup: Setup, ours: Record | None, rejected: str | None)
         latest = None if vault.erased else ours
     if latest is None:
         raise setup.reauth_required()
-    if ours is None or not is_same(latest, ours):
-        at = setup.clock.time()
-        if isinstance(plan(latest.token, rejected, at, 0.0), Use | UseAndRefresh):
-            return latest  # somebody else was quicker
+    is_another = ours is None or not is_same(latest, ours)
+    if is_another and will_do(latest.token, rejected, setup.clock.time()):
+        return latest  # somebody else was quicker
     if latest.token.refresh_token is None:
         raise setup.reauth_required()
     try:

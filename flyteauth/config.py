@@ -237,6 +237,17 @@ class Settings(Value, hidden=_SECRET):
         return self.auth_type in {"ClientSecret", "ExternalCommand"}
 
     @property
+    def secret_variables(self) -> frozenset[str]:
+        """Environment variables that hold a secret of ours, and are no child's business."""
+        secret = self.client_secret
+        held = {secret.held} if secret and secret.kind == "environment" else set()
+        for name in ("token_store", "http_proxy_url"):  # with a password, perhaps
+            if "@" in (getattr(self, name) or ""):
+                where, _, variable = self.sources.get(name, "").rpartition(" ")
+                held |= {variable} if where == "environment variable" else set()
+        return frozenset({*API_KEY_VARIABLES, *held})
+
+    @property
     def plain_host(self) -> str | None:
         """The host that credentials may go to unencrypted, if there is one."""
         return None if self.endpoint is None else plain_host(self.endpoint.url)

@@ -171,7 +171,7 @@ class Session:
         Raises what ``headers`` raises.
         """
         held, _ = await self._life.current()
-        return None if held.record is None else held.record.token
+        return held.token
 
     async def renew(self) -> Token | None:
         """The token that a renewal comes to which begins now, however good the one in hand is; who
@@ -181,7 +181,7 @@ class Session:
         good.
         """
         held = await self._life.renew()
-        return None if held.record is None else held.record.token
+        return held.token
 
     async def verify(self) -> Token | None:
         """A token that the control plane does not refuse, as far as it says: it is asked once, and
@@ -205,7 +205,7 @@ class Session:
         if refused:
             self.reject(token.access_token)
             held, _ = await self._life.current()
-        return None if held.record is None else held.record.token
+        return held.token
 
     def reject(self, access_token: str) -> None:
         """A server refused *access_token*: it, and no other, is not handed out any more.
@@ -244,7 +244,7 @@ class Session:
 
         wish = Wish(must_keep, switch, open_browser, insisted=self._interactive)
         held = await log_in(self._life, wish)
-        return None if held.record is None else held.record.token
+        return held.token
 
     async def begin_login(self) -> CodeNeeded:
         """Show the code of a device login, keep the rest of it on this machine for

@@ -12,8 +12,8 @@ from attrs import field, frozen
 from .._io.clock import Clock, SystemClock
 from .._io.folder import home
 from .._setup import Setup, assemble
-from .._source import in_time
-from ..config import Settings, resolve
+from .._source import Source, in_time
+from ..config import Settings
 from ..errors import ConfigError
 from ..events import AuthEvent
 from .talk import Talk
@@ -55,13 +55,9 @@ async def admit(
     clock: Clock | None = None,
 ) -> Patient:
     """The patient that *given*, arguments of Session, the environment and a file describe."""
-
-    def read() -> Settings:
-        return resolve(given, environ=environ, path=asked, search=True)
-
     settings = None
     try:
-        settings = await in_time(read)
+        settings = await in_time(Source(given, asked, environ).resolve)
         settings.require_server()
         # A thread, because what is assembled is imported, and looks for directories.
         setup = await in_time(assemble, settings, clock or SystemClock(), _hear)

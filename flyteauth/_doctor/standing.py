@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from .._identity import identity, store_kind
-from .._io import alarm
 from .._sansio.value import Value
-from .._stored import Kept, look
-from ..cli._output import lasting
-from ..config import READ_DEADLINE, resolve, unanswered
+from .._stored import Kept, look, settings_of
 from ..errors import ConfigError, Error, StoreError
 
 if TYPE_CHECKING:
@@ -204,20 +201,6 @@ def find_out(asked: str | None, given: Mapping[str, Any], environ: Mapping[str, 
     return Standing(settings, kept, error, environ, asked, time.time())
 
 
-def settings_of(
-    given: Mapping[str, Any], environ: Mapping[str, str], asked: str | None
-) -> Settings:
-    """The settings that a session would have, with or without an endpoint. Raises ConfigError."""
-
-    def read() -> Settings:
-        return resolve(given, environ=environ, path=asked, search=True)
-
-    try:
-        return alarm.call(read, deadline=READ_DEADLINE)
-    except TimeoutError:
-        raise unanswered() from None
-
-
 def _ask_shared(settings: Settings) -> Kept:
     """What is in a store on another host, which is the one thing that takes a network."""
     import anyio
@@ -260,6 +243,18 @@ def lifetime(record: Record, at: float) -> str:
     renewal = "renews itself" if token.refresh_token is not None else "then you log in again"
     ends = f"{'ended' if over else 'ends'} {end}"
     return f"obtained {lasting(token.obtained_at, at)}, {ends}; {renewal}"
+
+
+def lasting(expires_at: float | None, at: float) -> str:
+    """When something ends, in words: "in 29 min"."""
+    if expires_at is None:
+        return "when the server says so"
+    left = expires_at - at
+    way, seconds = ("in {}", left) if left >= 0 else ("{} ago", -left)
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return way.format(f"{seconds / size:.0f} {unit}")
+    return way.format(f"{seconds:.0f} s")
 
 
 def safety(place: str, settings: Settings) -> str:

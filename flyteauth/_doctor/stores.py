@@ -15,14 +15,13 @@ from .._machine import Machine
 from .._pending import PendingLogins
 from .._sansio.record import Record
 from ..errors import StoreError
+from .standing import ABSENT, LOST, USED
 
 if TYPE_CHECKING:
     from .._stored import Kept
     from ..config import Settings
 
 KEYRING_DEADLINE: Final = 1.0  # seconds to look which keyring there is
-
-USED, LOST, ABSENT = "+", "-", "·"
 
 
 def stores(settings: Settings, kept: Kept, source: Callable[[str], str]) -> list[tuple[str, ...]]:

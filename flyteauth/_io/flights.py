@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
+from .forks import in_forked_children
 from .tasks import Abandoned, Work, start
 
 T = TypeVar("T")
@@ -74,13 +74,5 @@ class Flights:
 
 
 _LIVE: Final = WeakSet[Flights]()
-
-
-def _forget_all() -> None:
-    """In a forked child: what is in progress is the parent's."""
-    for flights in list(_LIVE):
-        flights._forget()  # noqa: SLF001
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
+# What is in progress is the parent's.
+in_forked_children(_LIVE, Flights._forget)  # noqa: SLF001

@@ -9,7 +9,6 @@ proxy that refuses it costs another run of its command, and no login (BRR-12).
 from __future__ import annotations
 
 import math
-import os
 import threading
 from collections.abc import Collection, Iterable
 from contextlib import suppress
@@ -28,6 +27,7 @@ from .._sansio.tokens import Token
 from .clock import Clock
 from .command import DEADLINE, KILL_GRACE, TERM_GRACE, Command
 from .entropy import random_bits
+from .forks import in_forked_children
 from .tasks import Abandoned, Work, start
 from .transport import Transport
 
@@ -248,12 +248,4 @@ def _closed() -> Unreachable:
 
 
 _LIVE: Final = WeakSet[ProxyCredential]()
-
-
-def _forget_all_rounds() -> None:
-    for credential in list(_LIVE):
-        credential._forget_rounds()  # noqa: SLF001
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all_rounds)
+in_forked_children(_LIVE, ProxyCredential._forget_rounds)  # noqa: SLF001

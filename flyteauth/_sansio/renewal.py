@@ -66,6 +66,11 @@ def plan(
     return UseAndRefresh() if renewable else Use(token.expires_at)
 
 
+def will_do(token: Token, rejected: str | None, at: float, *, silent: bool = False) -> bool:
+    """Whether *token* can be handed out at time *at*, fresh or ageing; see plan."""
+    return isinstance(plan(token, rejected, at, 0.0, silent=silent), Use | UseAndRefresh)
+
+
 def ageing(token: Token, jitter: float) -> float:
     """When *token* begins to age: a leeway before its end, plus up to a quarter of that."""
     assert token.expires_at is not None

@@ -14,14 +14,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from .._setup import secret_variables
 from ..config import SETTINGS, Settings
 from ..errors import ConfigError, StoreError
 
 # How other programs are given an API key or a secret: the tool asks us for tokens instead.
 _SECRET: Final = (
-    "FLYTE_API_KEY",
-    "UNION_API_KEY",
     "_UNION_EAGER_API_KEY",
     "EAGER_API_KEY",
     "FLYTE_CREDENTIALS_CLIENT_SECRET",
@@ -179,7 +176,7 @@ def _target(settings: Settings) -> str:
 
 def _environ(settings: Settings, config: Path, command: list[str] | None) -> dict[str, str]:
     """Ours, without secrets, and with what goes before a file in the tool's working directory."""
-    gone = {*_SECRET, *secret_variables(settings)}
+    gone = {*_SECRET, *settings.secret_variables}
     gone |= {name for s in SETTINGS if s.section == "admin" for name in s.variables}
     environ = {name: value for name, value in os.environ.items() if name not in gone}
     environ |= dict.fromkeys(_CONFIGS, str(config))

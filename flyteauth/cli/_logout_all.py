@@ -6,10 +6,12 @@ import argparse
 import os
 
 import anyio
+from attrs import evolve
 
+from .._io.wording import describe
 from .._leaving import Login, configured, logins
-from ..errors import ConfigError, Error
-from ..events import LoggedOut, to_json
+from ..errors import ConfigError, Error, escape
+from ..events import to_json
 from ._output import emit, failed, say
 from ._session import arguments
 
@@ -42,24 +44,10 @@ async def _end(login: Login, outcomes: list[bool], json: bool) -> None:
         outcomes.append(False)
         if json:
             emit({**failed(error), "server": login.server, "account": login.account})
-        say(f"flyteauth: {login.name} is not logged out: {error}")
+        say(f"flyteauth: {escape(login.name)} is not logged out: {error}")
         return
     outcomes.append(True)
     if json:
         emit({**to_json(outcome), "account": login.account})
     else:
-        say(_sentence(login, outcome))
-
-
-def _sentence(login: Login, outcome: LoggedOut) -> str:
-    match outcome.local_deleted, outcome.remote_revoked:
-        case False, _:
-            return f"There was no login to {login.name}."
-        case _, True:
-            return f"Logged out of {login.name}; the server took its tokens back."
-        case _, False:
-            return (
-                f"Logged out of {login.name} on this machine; the server did not take its tokens "
-                "back, they end by themselves."
-            )
-    return f"Logged out of {login.name} on this machine; the server was not told."
+        say(describe(evolve(outcome, server=login.name)))

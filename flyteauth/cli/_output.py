@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
 import sys
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -44,6 +44,20 @@ def _json(value: object, indent: int | None = None) -> str:
     encoding = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "")
     text = json.dumps(value, ensure_ascii=encoding != "utf8", indent=indent)
     return "".join(x if x.isprintable() or x == "\n" else json.dumps(x)[1:-1] for x in text)
+
+
+def add_output(parser: argparse.ArgumentParser, plain: str) -> None:
+    """How to show what there is: in the *plain* way, or as JSON."""
+    parser.add_argument(
+        "-o", "--output", choices=[plain, "json"], default=plain, help=f"default: {plain}"
+    )
+    parser.add_argument(
+        "--json",
+        dest="output",
+        action="store_const",
+        const="json",
+        help="the same as --output json",
+    )
 
 
 def failed(error: Error) -> dict[str, Any]:
@@ -113,18 +127,6 @@ def paint(text: str, colour: str, stream: TextIO | None = None) -> str:
     if not coloured(stream or sys.stdout):
         return text
     return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m"
-
-
-def lasting(expires_at: float | None, at: float | None = None) -> str:
-    """When something ends, in words: "in 29 min"."""
-    if expires_at is None:
-        return "when the server says so"
-    left = expires_at - (time.time() if at is None else at)
-    way, seconds = ("in {}", left) if left >= 0 else ("{} ago", -left)
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return way.format(f"{seconds / size:.0f} {unit}")
-    return way.format(f"{seconds:.0f} s")
 
 
 def ask(question: str) -> bool:

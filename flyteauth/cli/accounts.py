@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from ._ndjson import told
-from ._output import document, lasting, say, table
+from ._output import document, say, table
 from ._session import add_arguments as add_session_arguments, arguments
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def main(options: argparse.Namespace) -> int:
 
 def _configured(options: argparse.Namespace) -> Settings | None:
     """What this directory and environment use; None if that cannot be told."""
-    from .._doctor.standing import settings_of
+    from .._stored import settings_of
 
     try:
         settings = settings_of(arguments(options), os.environ, options.config)
@@ -90,7 +90,7 @@ def _server(login: Known) -> str:
 
 
 def _token(login: Known, at: float) -> str:
-    from .._doctor.standing import is_good
+    from .._doctor.standing import is_good, lasting
 
     record = login.kept.record
     if record is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..errors import ConfigError, escape
 from . import _session
-from ._output import document, say
+from ._output import add_output, document, say
 
 if TYPE_CHECKING:
     from ..remote import CreatedApiKey
@@ -26,16 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     # The older spelling is "create api-key admin --name N".
     parser.add_argument("kind", nargs="?", choices=["admin"], help=argparse.SUPPRESS)
     parser.add_argument("--name", required=True, help="what to call it: letters, digits and -")
-    parser.add_argument(
-        "--output", choices=["text", "json"], default="text", help="how to show it (default: text)"
-    )
-    parser.add_argument(
-        "--json",
-        dest="output",
-        action="store_const",
-        const="json",
-        help="the same as --output json",
-    )
+    add_output(parser, "text")
     _session.add_arguments(parser)
 
 

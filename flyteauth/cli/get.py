@@ -11,7 +11,7 @@ from attrs import asdict, frozen
 
 from ..errors import FlowError, quote
 from . import _session
-from ._output import document, say, table
+from ._output import add_output, document, say, table
 
 if TYPE_CHECKING:
     from ..session import Session
@@ -55,16 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             of_kind.add_argument(
                 "--domain", metavar="NAME", help="default: the configured one, else all"
             )
-        of_kind.add_argument(
-            "-o", "--output", choices=["table", "json"], default="table", help="default: table"
-        )
-        of_kind.add_argument(
-            "--json",
-            dest="output",
-            action="store_const",
-            const="json",
-            help="the same as --output json",
-        )
+        add_output(of_kind, "table")
         of_kind.add_argument(
             "--limit", type=_positive, metavar="N", default=LIMIT, help=f"default: {LIMIT}"
         )

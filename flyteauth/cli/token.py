@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from .._sansio.renewal import Use, UseAndRefresh, plan
+from .._sansio.renewal import Use, UseAndRefresh, plan, will_do
 from .._stored import configured, look
 from ..errors import Unreachable
 from . import _session
@@ -64,7 +64,7 @@ def _from_session(options: argparse.Namespace, ageing: Record | None) -> tuple[T
             try:
                 renewed = await session.renew()
             except Unreachable as error:
-                if not _is_good(ageing.token):
+                if not will_do(ageing.token, None, time.time()):
                     raise
                 _say(f"the token is about to end, and {error}")
                 return ageing.token, ageing.header
@@ -80,10 +80,6 @@ def _from_session(options: argparse.Namespace, ageing: Record | None) -> tuple[T
         return token, next(names, "authorization")
 
     return run(options, work, interactive=options.interactive)
-
-
-def _is_good(token: Token) -> bool:
-    return token.expires_at is None or time.time() < token.expires_at
 
 
 def _document(token: Token, header: str, settings: Settings) -> str:

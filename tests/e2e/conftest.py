@@ -267,6 +267,14 @@ def calm() -> Iterator[Running]:
 
 
 @pytest.fixture(scope="module")
+def somebody(calm: Running, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """A home where somebody is logged in, and nothing is configured."""
+    home = Home(tmp_path_factory.mktemp("somebody"))
+    login(home, calm.base_url)
+    return home
+
+
+@pytest.fixture(scope="module")
 def template(calm: Running, tmp_path_factory: pytest.TempPathFactory) -> Home:
     """A home with a configuration and a login."""
     home = Home(tmp_path_factory.mktemp("template"))

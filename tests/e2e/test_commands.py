@@ -290,14 +290,6 @@ def test_an_anonymous_control_plane_wants_no_login_and_keeps_no_file(
 # Bad input and bad servers: one line, the right status, nothing lost.
 
 
-@pytest.fixture(scope="module")
-def somebody(tmp_path_factory: pytest.TempPathFactory, calm: Running) -> Home:
-    """A home where somebody is logged in."""
-    home = Home(tmp_path_factory.mktemp("somebody"))
-    login(home, calm.base_url)
-    return home
-
-
 @pytest.fixture
 def logged_in(home: Home, somebody: Home) -> Iterator[Home]:
     """A copy of that home; the login in it must outlive the test, byte for byte."""

@@ -26,13 +26,6 @@ API_KEY = b64encode(f"key.example.com:key-client:{CANARY}:key-org".encode()).dec
 PLAINTEXT: dict[str, Any] = {"PYTHON_KEYRING_BACKEND": "keyrings.alt.file.PlaintextKeyring"}
 
 
-@pytest.fixture(scope="module")
-def somebody(tmp_path_factory: pytest.TempPathFactory, calm: Running) -> Home:
-    home = Home(tmp_path_factory.mktemp("somebody"))
-    login(home, calm.base_url)
-    return home
-
-
 @pytest.fixture
 def logged_in(home: Home, somebody: Home) -> Home:
     shutil.copytree(somebody.path, home.path, dirs_exist_ok=True)
@@ -439,7 +432,7 @@ def test_the_home_directory_is_a_tilde_only_where_a_path_begins(
 def test_a_configuration_that_never_answers_has_a_deadline(
     home: Home, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("flyteauth._doctor.standing.READ_DEADLINE", 0.2)
+    monkeypatch.setattr("flyteauth._stored.READ_DEADLINE", 0.2)
     os.mkfifo(home.path / "secret")
     home.write("config.yaml", f"{FILE}  clientSecretLocation: {home.path}/secret\n")
     monkeypatch.chdir(home.path)

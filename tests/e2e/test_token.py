@@ -194,7 +194,7 @@ def test_a_token_that_ends_while_it_is_renewed_is_not_printed(
     for name, value in home.environ().items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(home.path)
-    monkeypatch.setattr("flyteauth.cli.token._is_good", lambda _: False)
+    monkeypatch.setattr("flyteauth.cli.token.will_do", lambda *_: False)
     status = main(["token", "--endpoint", endpoint])
     Ended(status, *capfd.readouterr()).failed_with(1, "cannot be renewed now")
 

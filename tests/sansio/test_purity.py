@@ -157,7 +157,7 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "cli.doctor": (*PUBLIC, "cli", "_doctor"),
     "cli.status": (*PUBLIC, "cli", "_doctor"),
     "cli.accounts": (*PUBLIC, "cli", "config", "_doctor", "_stored", "_identity"),
-    "cli._logout_all": (*PUBLIC, "cli", "_leaving"),
+    "cli._logout_all": (*PUBLIC, "cli", "_leaving", "_io.wording"),
     # A write to a reader that has stopped reading must not stop a login.
     "cli._events": (*PUBLIC, "cli", "_io.threads"),
     # It writes the file that these read, and checks each value as they would.
@@ -180,7 +180,6 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
         "config",
         "_config_file",
         "_identity",
-        "_setup",
         "_stored",
     ),
 }

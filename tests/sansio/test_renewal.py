@@ -19,6 +19,7 @@ from flyteauth._sansio.renewal import (
     ageing,
     may_force,
     plan,
+    will_do,
 )
 from flyteauth._sansio.tokens import Token
 
@@ -52,6 +53,26 @@ def token(lifetime: float | None = 3600.0, *, refresh: bool = True, obtained: fl
 )
 def test_fresh_ageing_expired(held: Token | None, at: float, planned: Plan) -> None:
     assert plan(held, None, at, 0.0) == planned
+
+
+@pytest.mark.parametrize("silent", [True, False])
+@pytest.mark.parametrize(
+    ("held", "rejected", "at", "will"),
+    [
+        (token(), None, 0.0, True),
+        (token(), None, 3599.875, True),
+        (token(), None, 3600.0, False),
+        (token(), "a", 0.0, False),
+        (token(), "another", 0.0, True),
+        (token(refresh=False), None, 3599.875, True),
+        (token(refresh=False), None, 3600.0, False),
+        (token(obtained=1000.0), None, 0.0, False),
+    ],
+)
+def test_what_is_fresh_or_ageing_will_do(
+    held: Token, rejected: str | None, at: float, will: bool, silent: bool
+) -> None:
+    assert will_do(held, rejected, at, silent=silent) is will
 
 
 @pytest.mark.parametrize(

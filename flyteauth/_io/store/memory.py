@@ -11,6 +11,7 @@ from weakref import WeakSet
 
 from ..._sansio.errors import StoreError
 from ..._sansio.record import Record, is_same
+from ..forks import in_forked_children
 
 T = TypeVar("T")
 
@@ -81,18 +82,13 @@ class MemoryStore:
             self._turns[key] = turn  # over what a fork left behind
             return True
 
+    def _unlock(self) -> None:
+        """In a forked child: whoever held the lock has stayed with the parent."""
+        self._lock = threading.Lock()
+
     async def aclose(self) -> None:
         """Nothing is open."""
 
 
 _LIVE: Final = WeakSet[MemoryStore]()
-
-
-def _unlock() -> None:
-    """In a forked child: whoever held a lock has stayed with the parent."""
-    for store in list(_LIVE):
-        store._lock = threading.Lock()  # noqa: SLF001
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_unlock)
+in_forked_children(_LIVE, MemoryStore._unlock)  # noqa: SLF001
