@@ -35,4 +35,6 @@ def identity_of(access: AccessToken | None) -> Reply:
     subject = "anonymous" if access is None else access.subject
     if access is not None and access.family is None:
         return {"application": {"id": {"subject": subject}}}
-    return {"user": {"id": {"subject": subject}}}
+    known = profile(subject)
+    spec = {"firstName": known["name"], "email": known["email"]}
+    return {"user": {"id": {"subject": subject_of(subject)}, "spec": spec}}

@@ -31,6 +31,12 @@ _APPS: Final = {
 # Production has only what was promoted.
 _PROMOTED: Final = 2
 _DEPLOYED_AT: Final = "2025-06-02T09:30:00Z"
+_DEPLOYED_BY: Final = {
+    "user": {
+        "id": {"subject": "alice"},
+        "spec": {"firstName": "Alice", "email": "alice@example.com"},
+    }
+}
 
 
 def tasks() -> list[Reply]:
@@ -50,7 +56,7 @@ def _task(project: str, domain: str, name: str) -> Reply:
             "version": version,
         },
         "metadata": {
-            "deployedBy": {"user": {"id": {"subject": "alice"}}},
+            "deployedBy": _DEPLOYED_BY,
             "shortName": short_name,
             "deployedAt": _DEPLOYED_AT,
             "environmentName": environment,
