@@ -66,8 +66,8 @@ def test_the_same_may_be_put_again(uploader: Uploader) -> None:
 def test_nothing_but_what_was_announced_is_taken(uploader: Uploader) -> None:
     url = reply(uploader.locate())["signedUrl"]
     assert uploader.put(url, b"something else") == 400
-    assert uploader.put(url, **{"content-md5": md5(b"something else")}) == 400
-    assert uploader.put(url, **{"content-md5": md5(CONTENT)}) == 200
+    assert uploader.put(url, CONTENT, **{"content-md5": md5(b"something else")}) == 400
+    assert uploader.put(url, CONTENT, **{"content-md5": md5(CONTENT)}) == 200
 
 
 def test_a_url_ends(uploader: Uploader) -> None:
