@@ -168,20 +168,14 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
         "_config_file",
         "_config_values",
         "_endpoint",
+        "_own_command",
         "_io.presenter",
     ),
+    "cli._for_tool": (*PUBLIC, "cli", "config", "_config_file", "_own_command"),
     "cli._rewriting": (*PUBLIC, "cli", "_io.folder", "_io.lock", "_io.names"),
     "cli.delete": (*PUBLIC, "cli", "remote", "_io.presenter"),
     # They hand a whole configuration over to another program.
-    "cli.exec_": (*PUBLIC, "cli", "config"),
-    "cli._handover": (
-        *PUBLIC,
-        "cli",
-        "config",
-        "_config_file",
-        "_identity",
-        "_stored",
-    ),
+    "cli.exec_": (*PUBLIC, "cli", "config", "_handover"),
 }
 
 

@@ -14,8 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from ..config import SETTINGS, Settings
-from ..errors import ConfigError, StoreError
+from ._own_command import asking, token_command
+from .config import SETTINGS, Settings
+from .errors import ConfigError, StoreError
 
 # How other programs are given an API key or a secret: the tool asks us for tokens instead.
 _SECRET: Final = (
@@ -77,8 +78,8 @@ def _is_gone(pid: int) -> bool:
 
 def _require_kept(settings: Settings) -> None:
     """Raise StoreError for a person's login that only this process has."""
-    from .._identity import store_kind
-    from .._stored import look
+    from ._identity import store_kind
+    from ._stored import look
 
     if store_kind(settings) == "shared":  # whoever could not write to it has been told
         return
@@ -98,12 +99,9 @@ def _command(settings: Settings, folder: Path) -> list[str]:
     assert settings.endpoint is not None
     config = folder / "login.yaml"
     _write(config, {"admin": _for_us(settings, folder)})
-    return [
-        # -P: what happens to lie in the tool's working directory is no module of ours.
-        *(sys.executable, "-P", "-m", "flyteauth", "token", "--verify", "--config", str(config)),
-        # They stand before the environment, which is the tool's.
-        *("--endpoint", settings.endpoint.url, "--auth-type", settings.auth_type),
-    ]
+    # These stand before the environment, which is the tool's.
+    words = ("--endpoint", settings.endpoint.url, "--auth-type", settings.auth_type)
+    return token_command(config, *words)
 
 
 def _for_us(settings: Settings, folder: Path) -> dict[str, Any]:
@@ -144,7 +142,7 @@ def _other_sections(settings: Settings) -> dict[Any, Any]:
         return {}
     import yaml
 
-    from .._config_file import FILE_MAX, contents
+    from ._config_file import FILE_MAX, contents
 
     data, _ = contents(settings.config_file, FILE_MAX)
     return yaml.safe_load(data.decode("utf-8-sig")) or {}
@@ -162,8 +160,7 @@ def _for_tool(settings: Settings, command: list[str] | None) -> dict[str, Any]:
     if settings.http_proxy_url is not None:
         admin["httpProxyURL"] = settings.http_proxy_url
     if command is not None:
-        # flyte would put the token into its keyring item, in the place of its own login.
-        admin |= {"authType": "ExternalCommand", "command": command, "disableKeyring": True}
+        admin |= asking(command)
     given = {"org": settings.org, "project": settings.project, "domain": settings.domain}
     task = {key: value for key, value in given.items() if value}
     return {"admin": admin, **({"task": task} if task else {})}
