@@ -168,7 +168,6 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
         "_config_file",
         "_config_values",
         "_endpoint",
-        "_own_command",
         "_io.presenter",
     ),
     "cli._for_tool": (*PUBLIC, "cli", "config", "_config_file", "_own_command"),
