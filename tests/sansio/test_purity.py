@@ -140,6 +140,8 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "events": ("errors",),
     "remote": (*PUBLIC, "_default", "_procedures", "_api_keys"),
     "integrations": (*PUBLIC, "integrations"),
+    # On purpose: it brings our commands to another command line.
+    "integrations.flyte_cli": (*PUBLIC, "cli"),
     "cli": (*PUBLIC, "cli", "remote", "devserver"),
     # On purpose: the model uses the core's HTTP values.
     "devserver": (*PUBLIC, "devserver", "_sansio.http"),
