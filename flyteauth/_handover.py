@@ -37,19 +37,39 @@ def handed_over(settings: Settings, *, wanted: bool) -> Iterator[dict[str, str]]
     """The environment for a tool, as long as the body runs. Without *wanted*, the control plane
     takes calls without a token. Raises StoreError for a login that no other process can use.
     """
+    _require_usable(settings, wanted=wanted)
+    with _private_directory() as folder:
+        command = _command(settings, folder) if wanted else None
+        config = folder / "config.yaml"
+        _write(config, {**_other_sections(settings), **_for_tool(settings, command)})
+        yield _environ(settings, config, command)
+
+
+@contextmanager
+def asked_by_command(settings: Settings) -> Iterator[list[str]]:
+    """The command by which another program gets the tokens of this login, as long as the body
+    runs. Raises StoreError for a login that no other process can use.
+    """
+    _require_usable(settings, wanted=True)
+    with _private_directory() as folder:
+        yield _command(settings, folder)
+
+
+def _require_usable(settings: Settings, *, wanted: bool) -> None:
     if settings.endpoint is None:
         raise ConfigError(
             "a tool needs a control plane to talk to; add --endpoint", reason="endpoint"
         )
     if wanted and not settings.is_service:
         _require_kept(settings)
+
+
+@contextmanager
+def _private_directory() -> Iterator[Path]:
     _sweep(tempfile.gettempdir())
     prefix = f"flyteauth-exec-{os.getpid()}-"
     with tempfile.TemporaryDirectory(prefix=prefix) as name:  # 0700
-        command = _command(settings, Path(name)) if wanted else None
-        config = Path(name) / "config.yaml"
-        _write(config, {**_other_sections(settings), **_for_tool(settings, command)})
-        yield _environ(settings, config, command)
+        yield Path(name)
 
 
 def _sweep(directory: str) -> None:
@@ -150,7 +170,7 @@ def _other_sections(settings: Settings) -> dict[Any, Any]:
 
 def _for_tool(settings: Settings, command: list[str] | None) -> dict[str, Any]:
     """The sections admin and task for a tool, as flyte and flytekit read them."""
-    admin: dict[str, Any] = {"endpoint": _target(settings)}
+    admin: dict[str, Any] = {"endpoint": target(settings)}
     if settings.plain_host is not None:
         admin["insecure"] = True
     if settings.insecure_skip_verify:
@@ -166,7 +186,8 @@ def _for_tool(settings: Settings, command: list[str] | None) -> dict[str, Any]:
     return {"admin": admin, **({"task": task} if task else {})}
 
 
-def _target(settings: Settings) -> str:
+def target(settings: Settings) -> str:
+    """The control plane, as Flyte's own tools write it."""
     assert settings.endpoint is not None
     return f"dns:///{settings.endpoint.url.partition('://')[2]}"
 
@@ -177,7 +198,7 @@ def _environ(settings: Settings, config: Path, command: list[str] | None) -> dic
     gone |= {name for s in SETTINGS if s.section == "admin" for name in s.variables}
     environ = {name: value for name, value in os.environ.items() if name not in gone}
     environ |= dict.fromkeys(_CONFIGS, str(config))
-    environ |= dict.fromkeys(("FLYTE_ADMIN_ENDPOINT", "FLYTE_PLATFORM_URL"), _target(settings))
+    environ |= dict.fromkeys(("FLYTE_ADMIN_ENDPOINT", "FLYTE_PLATFORM_URL"), target(settings))
     if settings.plain_host is not None:  # there is no way to say false: any text is true
         environ |= dict.fromkeys(("FLYTE_ADMIN_INSECURE", "FLYTE_PLATFORM_INSECURE"), "true")
     if settings.ca_file is not None:
