@@ -95,11 +95,13 @@ class Settings:
     """The configuration of a control plane. All lifetimes are in seconds.
 
     ``base_url`` is where it is reached, without a trailing slash; ``issuer`` is the same unless
-    set. ``approve`` says who decides on a login: a person on a page, or nobody ("auto").
+    set, and so is ``endpoint``, which is what people configure. ``approve`` says who decides on a
+    login: a person on a page, or nobody ("auto").
     """
 
     base_url: str = field(default="http://localhost:8080", validator=_base)
     issuer: str = field(validator=_base)
+    endpoint: str = field()
     approve: Approval = field(default="page", validator=_approval)
     access_ttl: float = field(default=1800.0, validator=_whole)
     refresh_ttl: float = field(default=24 * 3600.0, validator=_positive)
@@ -113,6 +115,10 @@ class Settings:
 
     @issuer.default
     def _issuer(self) -> str:
+        return self.base_url
+
+    @endpoint.default
+    def _endpoint(self) -> str:
         return self.base_url
 
     def fault(self, name: str) -> bool:
