@@ -21,7 +21,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from copy import copy
 from typing import TYPE_CHECKING, Any, Final, Protocol
+from weakref import WeakValueDictionary
 
 from ..errors import ConfigError, Error, Unreachable
 from ..session import Session, in_portal
@@ -75,19 +77,22 @@ class ClientConfigStore(Protocol):
 
 
 def authenticator(config: PlatformConfig, config_store: ClientConfigStore) -> Authenticator:
-    """What flytekit calls for an ``authType: flyteauth``. Raises ConfigError."""
-    session = _session(config)
-
-    async def ask(settings: Settings) -> Target:
-        return await _ask(config_store, settings)
-
-    session._life.ask = ask  # noqa: SLF001
-    return Authenticator(session)
-
-
-def _session(config: PlatformConfig) -> Session:
-    """By *config*, and by what flyteauth finds configured for the same endpoint."""
+    """What flytekit calls for an ``authType: flyteauth``: for each channel, and, where threads make
+    the first calls of one at once, for each of them. As long as they are in use, those of the same
+    configuration are one. Raises ConfigError.
+    """
     arguments = _arguments(config)
+    key = repr(arguments)
+    with _LOCK:
+        known = _IN_USE.get(key)
+        if known is None:
+            known = _IN_USE[key] = Authenticator(_session(arguments))
+        known.ask_by(config_store)
+    return known
+
+
+def _session(arguments: Mapping[str, Any]) -> Session:
+    """By *arguments*, and by what flyteauth finds configured for the same endpoint."""
     configured = Session.from_config(interactive=True, **arguments)
     try:
         found = in_portal(Session.from_config().settings).endpoint
@@ -158,6 +163,16 @@ class Authenticator:
         self._sent = threading.local()
         self._failed: tuple[float, Error] | None = None
 
+    def ask_by(self, store: ClientConfigStore) -> None:
+        """Have the channel of *store* asked how to log in; the last one is the least likely to be
+        closed.
+        """
+
+        async def ask(settings: Settings) -> Target:
+            return await _ask(store, settings)
+
+        self._session._life.ask = ask  # noqa: SLF001
+
     def fetch_grpc_call_auth_metadata(self) -> tuple[str, str] | None:
         """The header of a call, by the name that the control plane wants it under; None where it
         wants none. Raises what Session.headers raises.
@@ -182,9 +197,13 @@ class Authenticator:
         if cached is not None:
             return cached
         if self._failed is not None and time.monotonic() < self._failed[0]:
-            raise self._failed[1].with_traceback(None)
+            raise copy(self._failed[1])
         try:
             return in_portal(self._session.headers)
         except Error as error:
-            self._failed = time.monotonic() + SAME_CALL, error
+            self._failed = time.monotonic() + SAME_CALL, copy(error)  # its traceback holds us
             raise
+
+
+_LOCK: Final = threading.Lock()
+_IN_USE: Final = WeakValueDictionary[str, Authenticator]()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
 import urllib.error
@@ -223,6 +224,26 @@ def test_a_service_logs_in_by_its_secret(serve: Callable[..., Running]) -> None:
     assert secret not in repr(ours.__dict__)
 
 
+def test_threads_that_make_an_authenticator_each_share_one_as_long_as_it_is_in_use(
+    serve: Callable[..., Running],
+) -> None:
+    running = serve()
+    client_id, secret = running.plane.service_client
+    service = {"client_id": client_id, "client_credentials_secret": secret}
+    start = threading.Barrier(20)
+
+    def first_call() -> object:
+        start.wait(10)
+        ours = kit(running, **service)
+        return ours, ours.fetch_grpc_call_auth_metadata()
+
+    with ThreadPoolExecutor(20) as pool:
+        made = [future.result() for future in [pool.submit(first_call) for _ in range(20)]]
+    assert len(set(made)) == 1
+    assert running.plane.count(grant_type="client_credentials") == 1
+    assert kit(running) is not kit(running, **service)
+
+
 def test_without_a_login_and_a_person_the_call_fails_and_says_what_to_do(
     serve: Callable[..., Running],
 ) -> None:
@@ -272,10 +293,16 @@ def test_a_control_plane_without_authentication_wants_no_metadata() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "why"), [(RpcError("UNAVAILABLE"), "UNAVAILABLE"), (OSError("a token"), "OSError")]
+    ("endpoint", "error", "why"),
+    [
+        ("localhost:2", RpcError("UNAVAILABLE"), "UNAVAILABLE"),
+        ("localhost:3", OSError("a token"), "OSError"),
+    ],
 )
-def test_a_channel_that_does_not_work_is_no_end_of_a_login(error: Exception, why: str) -> None:
-    ours = authenticator(Config("localhost:1"), Failing(error))
+def test_a_channel_that_does_not_work_is_no_end_of_a_login(
+    endpoint: str, error: Exception, why: str
+) -> None:
+    ours = authenticator(Config(endpoint), Failing(error))
     with pytest.raises(Unreachable, match=why) as caught:
         ours.fetch_grpc_call_auth_metadata()
     assert "token" not in str(caught.value)
@@ -298,5 +325,6 @@ def test_what_flytekit_does_not_know_is_read_where_it_is_about_the_same_endpoint
     log_in(running, monkeypatch)  # not that account's
     with pytest.raises(InteractionRequired, match="run: flyteauth login"):
         kit(running).fetch_grpc_call_auth_metadata()
+    gc.collect()  # the error has held on to what it came from
     file.write_text(f"{admin}  endpoint: dns:///elsewhere.example.com\n", encoding="utf-8")
     assert call(running, kit(running).fetch_grpc_call_auth_metadata()) == 200
