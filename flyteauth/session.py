@@ -13,7 +13,7 @@ same refresh.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, TypeVarTuple
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ._calls import Reply
     from ._io.store import Store
     from ._io.transport import Transport
+    from ._sansio.origins import Origins
     from .config import Settings
 
 T = TypeVar("T")
@@ -320,6 +321,18 @@ class Session:
     async def settings(self) -> Settings:
         """What arguments, environment and file come to. Raises ConfigError."""
         return (await self._life.set_up()).settings
+
+    async def origins(self, also: Iterable[str] = (), *, data_plane: bool = True) -> Origins:
+        """Where the headers may be sent: to the endpoint's origin, to *also*, which are origins
+        like ``https://files.example.com``, and over https to the control plane's data plane.
+
+        The control plane is asked for the domain of that, unless it was lately or *data_plane* is
+        false; FlowError if it cannot say, ConfigError for what is no origin.
+        """
+        await self._life.set_up()
+        from ._origins import origins
+
+        return await origins(self._life, also, data_plane=data_plane)
 
     async def _reply(self, procedure: str, message: object) -> Reply:
         setup = await self._life.set_up()

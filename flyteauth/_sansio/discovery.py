@@ -54,6 +54,7 @@ from .http import (
     split_url,
     texts,
 )
+from .origins import data_plane_domain
 from .tokens import transient
 
 T = TypeVar("T")
@@ -77,7 +78,8 @@ class PublicClient:
     scopes: tuple[str, ...] = ()
     header: str = "authorization"
     audience: str | None = None
-    dataplane_domain: str | None = None
+    # Whatever it is read from, a domain that no credential may go to is none.
+    dataplane_domain: str | None = field(default=None, converter=data_plane_domain)
 
 
 # States.
