@@ -8,8 +8,9 @@ A session's credentials on the requests of httpx, and of httpx2, whose auth prot
 
     async with install(httpx.AsyncClient(), session) as client: ...   # any client of either library
 
-The credentials go to the endpoint's origin (scheme, host and port), and to the other ``origins``
-that are given; a request to anywhere else passes through as it is. A 401 is answered by one
+The credentials go to the endpoint's origin (scheme, host and port), to the other ``origins`` that
+are given, and over https to the data plane, if the control plane names one; a request to anywhere
+else passes through as it is. A 401 is answered by one
 renewal and, where the body can be sent again, one more try, and so is a 407 that is about the
 session's own ``Proxy-Authorization``; what comes of it is the caller's. A header of the same name
 that the caller has set is ConfigError. ``auth=None`` sends a request without any of this.
@@ -24,23 +25,25 @@ fails closed, because it is the hook that attaches the credentials: without it n
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
 from contextlib import suppress
 from importlib import import_module
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar
 
 import anyio
 from attrs import field, frozen
 
-from ..errors import ConfigError, Error
+from ..errors import ConfigError, Error, FlowError
 from ..session import Session, in_portal
 
 if TYPE_CHECKING:
     import httpx
     import httpx2
+
+    from ..session import Origins
 
 __all__ = ["Auth", "Auth2", "install"]
 
@@ -50,6 +53,8 @@ C = TypeVar("C", bound="httpx.Client | httpx.AsyncClient | httpx2.Client | httpx
 # for how many seconds.
 DRAIN_MAX: Final = 65_536
 DRAIN_DEADLINE: Final = 2.0
+# For how many seconds it is believed which domain the data plane has, or that nobody says so.
+DATA_PLANE_AGE: Final = 60.0
 
 _REFUSALS: Final = frozenset({401, 407})
 _PROXY: Final = "proxy-authorization"
@@ -126,7 +131,8 @@ class _Auth:
     def __init__(self, session: Session | _Synchronous, *, origins: Iterable[str] = ()) -> None:
         self._session = session if isinstance(session, Session) else session.session
         self._given = tuple(origins)
-        self._origins: frozenset[_Origin] | None = None
+        self._origins: Origins | None = None
+        self._asked_until = -math.inf
         self._last = _NOTHING
 
     # All waiting is in the async functions that these two call. Most requests need none of it.
@@ -172,20 +178,44 @@ class _Auth:
             return self._prepare(request, last)
         if self._origins is None:
             return None
-        if origin not in self._origins:
+        if not self._origins.allow_origin(*_plainly(origin)):
+            if self._may_be_data_plane(origin):
+                return None
             _forget(request)
             return _NOTHING
         return None if headers is None else self._prepare(request, self._to(origin, headers))
 
     async def _prepared(self, request: Any) -> _Sent:
         """Prepare *request*, whatever it takes."""
+        origin = _origin(request.url)
         if self._origins is None:
-            self._origins = self._allowed(await self._session.settings())
-        sent = self._at_once(request)
-        if sent is not None:
-            return sent
+            self._origins = await self._named()
+        place = _plainly(origin)
+        if not self._origins.allow_origin(*place) and self._may_be_data_plane(origin):
+            with suppress(FlowError):  # most of what is elsewhere has no need of the answer
+                self._origins = await self._session.origins(self._given)
+            self._asked_until = time.monotonic() + DATA_PLANE_AGE
+        if not self._origins.allow_origin(*place):
+            _forget(request)
+            return _NOTHING
         headers = await self._session.headers()
-        return self._prepare(request, self._to(_origin(request.url), headers))
+        return self._prepare(request, self._to(origin, headers))
+
+    def _may_be_data_plane(self, origin: _Origin) -> bool:
+        """Whether only the control plane can say, and has not been asked lately."""
+        scheme, _, port = origin
+        return (scheme, port) == ("https", None) and time.monotonic() >= self._asked_until
+
+    async def _named(self) -> Origins:
+        """The origins that are known without asking anybody."""
+        origins = await self._session.origins(self._given, data_plane=False)
+        if not origins.exact:
+            raise ConfigError(
+                "this session has an issuer but no Flyte endpoint, so its credentials may go "
+                "nowhere; pass origins=",
+                reason="origins",
+            )
+        return origins
 
     def _to(self, origin: _Origin, headers: Mapping[str, str]) -> _Sent:
         """*headers* on their way to *origin*, unless they could get elsewhere."""
@@ -304,40 +334,6 @@ class _Auth:
         response.stream = self._library.ByteStream(b"")
         response.elapsed = elapsed
 
-    def _allowed(self, settings: Any) -> frozenset[_Origin]:
-        """The origins that credentials may go to."""
-        endpoint = settings.endpoint
-        given = [self._parse(text, settings.plain_host) for text in self._given]
-        if endpoint is not None:
-            given.append(_origin(self._library.URL(endpoint.url)))
-        if not given:
-            raise ConfigError(
-                "this session has an issuer but no Flyte endpoint, so its credentials may go "
-                "nowhere; pass origins=",
-                reason="origins",
-            )
-        return frozenset(given)
-
-    def _parse(self, text: str, plain_host: str | None) -> _Origin:
-        example = "write each like https://files.example.com"
-        try:
-            url = self._library.URL(text)
-        except (self._library.InvalidURL, TypeError):
-            url = None
-        if (
-            url is None
-            or not url.host
-            or url.scheme not in {"http", "https"}
-            or (url.userinfo, url.raw_path, url.fragment) != (b"", b"/", "")
-        ):
-            raise ConfigError(f"origins holds what is not an origin; {example}", reason="origins")
-        if url.scheme == "http" and url.host != plain_host and not _is_loopback(url.host):
-            raise ConfigError(
-                f"origins would let credentials travel unencrypted to {url.host}; {example}",
-                reason="insecure",
-            )
-        return _origin(url)
-
 
 class _Guarded(_Auth):
     """The auth flow of a client that has the event hook."""
@@ -435,16 +431,18 @@ def _origin(url: Any) -> _Origin:
     return url.scheme, url.raw_host, url.port
 
 
+def _plainly(origin: _Origin) -> tuple[str, str, int]:
+    scheme, host, port = origin
+    return (
+        scheme,
+        host.decode("ascii"),
+        {"http": 80, "https": 443}.get(scheme, 0) if port is None else port,
+    )
+
+
 def _part(headers: Mapping[str, str], *, by_proxy: bool) -> dict[str, str]:
     """Those of *headers* that a server refuses with 401, or a proxy with 407."""
     return {name: value for name, value in headers.items() if (name.lower() == _PROXY) == by_proxy}
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _is_seekable(file: Any) -> bool:
