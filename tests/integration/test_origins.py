@@ -11,7 +11,7 @@ import pytest
 from flyteauth._io.store.memory import MemoryStore
 from flyteauth._sansio.flow import RequestFailed
 from flyteauth.errors import ConfigError, InvalidResponse, Unreachable
-from flyteauth.integrations import httpx as integration
+from flyteauth.integrations import _http
 from flyteauth.integrations.httpx import install
 from flyteauth.session import Origins, Session
 
@@ -205,7 +205,7 @@ async def test_a_file_elsewhere_needs_no_control_plane_and_asks_it_once_a_minute
 async def test_who_could_not_say_is_asked_again_later(
     library: Library, resource: Resource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(integration, "DATA_PLANE_AGE", 0.0)
+    monkeypatch.setattr(_http, "DATA_PLANE_AGE", 0.0)
     plane = Plane(dataplane_domain=DOMAIN)
 
     async def down(name: str) -> RequestFailed:
