@@ -26,7 +26,10 @@ from ._io.flights import Flights
 from ._io.presenter import Presenter, person_present
 from ._lifetime import ANONYMOUS, FLIGHTS, Lifetime
 from ._sansio.http import Object
-from ._sansio.origins import Origins as Origins  # noqa: PLC0414  # and what origins() returns
+from ._sansio.origins import (
+    Origins as Origins,  # noqa: PLC0414  # what origins() returns is public, too
+    origin_of as origin_of,  # noqa: PLC0414  # and how its adapters read a URL
+)
 from ._sansio.tokens import Token as Token  # noqa: PLC0414  # what token() returns is public
 from ._source import Source
 from .errors import ConfigError, FlowError, Unreachable

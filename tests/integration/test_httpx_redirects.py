@@ -5,99 +5,21 @@ server that it is for. Each library is tried as it is, with its own idea of what
 
 from __future__ import annotations
 
-import ssl
-import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
-import trustme
-from attrs import field, frozen
 
 from flyteauth.integrations.httpx import install
 from flyteauth.session import Session
-from tests.io.server import Connection, Server, reply, serve
 
 from .plane import Plane
+from .sites import STATUSES, Log, Sites, log, sites
 from .test_httpx import CUSTOM, PROXY, Client, Library, library, proxied
 
 pytestmark = pytest.mark.anyio
 
-__all__ = ["library"]  # the fixture
-
-STATUSES = ("301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent")
-
-
-class Log:
-    """Which of our credentials each request carried, in the order of the requests; what is asked
-    for at ``moved`` redirects, everything else is there.
-    """
-
-    def __init__(self) -> None:
-        self.moved: dict[str, str] = {}
-        self.seen: list[tuple[str, list[str]]] = []
-        self.status = STATUSES[0]
-        self._lock = threading.Lock()
-
-    def script(self, connection: Connection) -> None:
-        while request := connection.read_request():
-            head = request.partition(b"\r\n\r\n")[0].decode("latin-1")
-            first, *lines = head.split("\r\n")
-            ours = [
-                name.lower()
-                for name, _, value in (x.partition(": ") for x in lines)
-                if value.startswith("Bearer ")
-            ]
-            path = first.split(" ")[1]
-            with self._lock:
-                self.seen.append((path, sorted(ours)))
-            if (where := self.moved.get(path)) is not None:
-                connection.send(reply(status=self.status, headers=(f"location: {where}",)))
-            else:
-                connection.send(reply())
-
-
-@frozen
-class Sites:
-    """Three servers: one speaks plain HTTP and is also called 127.0.0.1, one is another port, one
-    has TLS.
-    """
-
-    log: Log
-    plain: Server
-    other: Server
-    tls: Server
-    trust: ssl.SSLContext = field(repr=False)
-
-    def url(self, name: str) -> str:
-        return {
-            "plain": f"http://localhost:{self.plain.port}",
-            "address": f"http://127.0.0.1:{self.plain.port}",
-            "other": f"http://localhost:{self.other.port}",
-            "tls": f"https://localhost:{self.tls.port}",
-            "tls address": f"https://127.0.0.1:{self.tls.port}",
-        }[name]
-
-
-@pytest.fixture(scope="module")
-def sites() -> Iterator[Sites]:
-    log, authority = Log(), trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
-    trust = ssl.create_default_context()
-    authority.configure_trust(trust)
-    with ExitStack() as stack:
-        plain, other = (stack.enter_context(serve(log.script)) for _ in range(2))
-        tls = stack.enter_context(serve(log.script, context))
-        yield Sites(log, plain, other, tls, trust)
-
-
-@pytest.fixture
-def log(sites: Sites) -> Log:
-    sites.log.moved.clear()
-    sites.log.seen.clear()
-    return sites.log
-
+__all__ = ["library", "log", "sites"]  # the fixtures
 
 KINDS = {
     "Auth": ["authorization"],
