@@ -10,10 +10,13 @@ import pytest
 
 from flyteauth._io.store.memory import MemoryStore
 from flyteauth._sansio.flow import RequestFailed
+from flyteauth._sansio.http import Response
 from flyteauth.errors import ConfigError, InvalidResponse, Unreachable
 from flyteauth.integrations import _http
 from flyteauth.integrations.httpx import install
 from flyteauth.session import Origins, Session
+from tests.io.captive import captive
+from tests.io.server import answering, reply, serve
 
 from .plane import ENDPOINT, Plane
 from .test_httpx import Client, Library, Resource, library, logged_in, resource
@@ -23,6 +26,8 @@ pytestmark = pytest.mark.anyio
 __all__ = ["library", "resource"]  # the fixtures
 
 DOMAIN = "dp.example.com"
+PROJECTS = "/flyteidl2.project.ProjectService/ListProjects"
+USER_INFO = "/flyteidl2.auth.IdentityService/UserInfo"
 CLIENT = "/flyteidl2.auth.AuthMetadataService/GetPublicClientConfig"
 OURS = frozenset({("http", "localhost", 8080)})
 
@@ -119,6 +124,34 @@ async def test_another_program_reads_the_domain_from_the_note_and_checks_it(tmp_
     async with program() as session:
         assert (await session.origins()).domain is None
     assert plane.asked[CLIENT] == 1
+
+
+# Our own calls.
+
+
+@pytest.mark.req("BRR-04")
+@pytest.mark.parametrize("custom", [False, True])
+async def test_our_own_calls_follow_no_redirect_wherever_it_leads(custom: bool) -> None:
+    faults = {"custom-header-key"} if custom else set()
+    own = b"flyte-authorization: Bearer" if custom else b"\r\nauthorization: Bearer"
+    with captive(faults=faults) as server, serve(answering(reply())) as other:
+        async with Session(api_key=server.plane.api_key, store=MemoryStore()) as session:
+            assert (await session.call(PROJECTS, {}))["projects"]
+            before = len(server.requests)
+            for status in (301, 302, 303, 307, 308):
+                for target in (other.url, f"{server.base_url}/same", "/same", "//evil.example/"):
+                    moved = Response(status, (("location", target),))
+                    server.pages[PROJECTS] = server.pages[USER_INFO] = moved
+                    for call in (session.call(PROJECTS, {}), session.whoami()):
+                        with pytest.raises(InvalidResponse, match="redirects to") as refused:
+                            await call
+                        assert refused.value.reason == "redirect"
+                    assert await session.verify()
+        made = server.requests[before:]
+    assert len(made) == 5 * 4 * 3
+    assert all(own in request for request in made)
+    assert not any(b"/same" in request for request in made)
+    assert other.accepted == 0
 
 
 # httpx.
