@@ -16,6 +16,19 @@ from tests.io.server import Connection, Server, reply, serve
 STATUSES = ("301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent")
 
 
+elsewhere = pytest.mark.parametrize(
+    ("endpoint", "target"),
+    [
+        ("plain", "other"),
+        ("plain", "address"),
+        ("plain", "tls"),
+        ("tls", "plain"),
+        ("tls", "tls address"),
+    ],
+    ids=["port", "host", "http to https", "https to http", "host with TLS"],
+)
+
+
 class Log:
     """Which of our credentials each request carried, in the order of the requests; what is asked
     for at ``moved`` redirects, everything else is there. A value in ``refused`` gets 401, or 407

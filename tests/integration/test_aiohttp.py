@@ -22,7 +22,7 @@ from flyteauth.session import Session
 from tests.concurrency import all_at_once
 
 from .plane import Plane
-from .sites import STATUSES, Log, Sites, log, sites
+from .sites import STATUSES, Log, Sites, elsewhere, log, sites
 from .test_cancellation import Counted, Places, cancelling
 from .test_httpx import CUSTOM, PROXY, Proxied, logged_in, proxied
 
@@ -98,16 +98,7 @@ def base(sites: Sites) -> str:
 
 @pytest.mark.req("BRR-04")
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    ("endpoint", "target"),
-    [
-        ("plain", "other"),
-        ("plain", "address"),
-        ("plain", "tls"),
-        ("tls", "plain"),
-        ("tls", "tls address"),
-    ],
-)
+@elsewhere
 async def test_no_status_takes_a_credential_to_another_origin(
     sites: Sites, log: Log, endpoint: str, target: str, kind: str
 ) -> None:

@@ -14,7 +14,7 @@ from flyteauth.integrations.httpx import install
 from flyteauth.session import Session
 
 from .plane import Plane
-from .sites import STATUSES, Log, Sites, log, sites
+from .sites import STATUSES, Log, Sites, elsewhere, log, sites
 from .test_httpx import CUSTOM, PROXY, Client, Library, library, proxied
 
 pytestmark = pytest.mark.anyio
@@ -45,17 +45,7 @@ async def client_at(base: str, kind: str, library: Library, sites: Sites) -> Asy
 
 @pytest.mark.req("BRR-04")
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    ("endpoint", "target"),
-    [
-        ("plain", "other"),
-        ("plain", "address"),
-        ("plain", "tls"),
-        ("tls", "plain"),
-        ("tls", "tls address"),
-    ],
-    ids=["port", "host", "http to https", "https to http", "host with TLS"],
-)
+@elsewhere
 async def test_no_status_takes_a_credential_to_another_origin(
     library: Library, sites: Sites, log: Log, endpoint: str, target: str, kind: str
 ) -> None:

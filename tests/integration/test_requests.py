@@ -25,7 +25,7 @@ from flyteauth.integrations.requests import Auth
 from flyteauth.session import Session
 
 from .plane import Plane
-from .sites import STATUSES, Log, Sites, log, sites
+from .sites import STATUSES, Log, Sites, elsewhere, log, sites
 from .test_httpx import CUSTOM, PROXY, Proxied, proxied
 
 __all__ = ["log", "sites"]  # the fixtures
@@ -62,16 +62,7 @@ def base(sites: Sites) -> str:
 
 @pytest.mark.req("BRR-04")
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    ("endpoint", "target"),
-    [
-        ("plain", "other"),
-        ("plain", "address"),
-        ("plain", "tls"),
-        ("tls", "plain"),
-        ("tls", "tls address"),
-    ],
-)
+@elsewhere
 def test_no_status_takes_a_credential_to_another_origin(
     sites: Sites, log: Log, endpoint: str, target: str, kind: str
 ) -> None:
