@@ -15,6 +15,7 @@ import aiohttp.abc
 import anyio
 import pytest
 
+from flyteauth import auth_metadata
 from flyteauth._sansio.flow import RequestFailed
 from flyteauth.errors import ConfigError, InteractionRequired, ReauthRequired, Unreachable
 from flyteauth.integrations.aiohttp import client as client_of
@@ -388,6 +389,20 @@ async def test_with_a_token_in_hand_the_session_is_asked_for_nothing(
         for _ in range(5):
             await get(client, f"{base}/tasks")
     assert plane.asked.total() == 0
+
+
+@pytest.mark.req("BRR-04")
+async def test_what_a_caller_brings_along_goes_no_further_either(
+    sites: Sites, log: Log, base: str
+) -> None:
+    log.moved["/tasks"] = f"{sites.url('other')}/there"
+    async with (
+        Session(endpoint=base, auth_type="Passthrough") as session,
+        client_of(session, timeout=LIMIT) as client,
+    ):
+        with auth_metadata(("x-token", "Bearer mine")):
+            await get(client, f"{base}/tasks")
+    assert log.values == [{"x-token": "Bearer mine"}, {}]
 
 
 @pytest.mark.req("REF-13", "CLK-07")

@@ -17,7 +17,7 @@ import urllib3.util
 from hypothesis import given, settings, strategies as st
 from requests.adapters import BaseAdapter
 
-from flyteauth import SyncSession
+from flyteauth import SyncSession, auth_metadata
 from flyteauth._io.portal import call
 from flyteauth._sansio.flow import RequestFailed
 from flyteauth.errors import ConfigError, InteractionRequired, ReauthRequired, Unreachable
@@ -429,6 +429,18 @@ def test_a_long_401_is_not_read(sites: Sites, log: Log, base: str) -> None:
         finally:
             log.refusal = b"refused"
         assert answer.status_code == 200
+
+
+@pytest.mark.req("BRR-04")
+def test_what_a_caller_brings_along_goes_no_further_either(
+    sites: Sites, log: Log, base: str
+) -> None:
+    log.moved["/tasks"] = f"{sites.url('other')}/there"
+    session = Session(endpoint=base, auth_type="Passthrough")
+    with auth_metadata(("x-token", "Bearer mine")):
+        requests.get(f"{base}/tasks", auth=Auth(session), timeout=LIMIT)
+    call(session.aclose)
+    assert log.values == [{"x-token": "Bearer mine"}, {}]
 
 
 def test_threads_share_one_renewal(sites: Sites, log: Log, base: str) -> None:
