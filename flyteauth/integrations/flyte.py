@@ -50,13 +50,14 @@ from functools import partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, TypeVarTuple
 from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
 from ..errors import ConfigError, quote
 from ..session import Session, in_portal
+from ._http import Synchronous, part, session_of
 
 if TYPE_CHECKING:
     from ..config import Settings
@@ -70,14 +71,6 @@ KNOWN: Final = frozenset({"2.11.0", "2.11.4", "2.12.0", "2.12.1"})
 """The versions of flyte that ``installed`` was tried with."""
 
 _SEAM: Final = "flyte.remote._client.auth._session"
-_PROXY: Final = "proxy-authorization"
-
-
-class _Synchronous(Protocol):
-    """A SyncSession."""
-
-    @property
-    def session(self) -> Session: ...
 
 
 # By public means.
@@ -115,8 +108,8 @@ class auth_metadata:  # noqa: N801  used like flyte's function of this name
     has another token.
     """
 
-    def __init__(self, session: Session | _Synchronous) -> None:
-        self._session = _session(session)
+    def __init__(self, session: Session | Synchronous) -> None:
+        self._session = session_of(session)
         self._scope = ExitStack()
         self._headers: Mapping[str, str] = {}
 
@@ -162,8 +155,8 @@ class external_command:  # noqa: N801  used like a function
     Raises StoreError for a login that only this process has, and ConfigError.
     """
 
-    def __init__(self, session: Session | _Synchronous) -> None:
-        self._session = _session(session)
+    def __init__(self, session: Session | Synchronous) -> None:
+        self._session = session_of(session)
         self._files = ExitStack()
         self._over = False
 
@@ -249,8 +242,8 @@ class installed:  # noqa: N801  used like a function
     Raises ConfigError for a flyte that is not among ``KNOWN``, and for an endpoint without TLS.
     """
 
-    def __init__(self, session: Session | _Synchronous) -> None:
-        self._session = _session(session)
+    def __init__(self, session: Session | Synchronous) -> None:
+        self._session = session_of(session)
         self._mine: _Installed | None = None
 
     def __enter__(self) -> Self:
@@ -393,15 +386,9 @@ def _missing() -> ConfigError:
     return ConfigError("flyte is not installed here; run: pip install flyte", reason="flyte")
 
 
-def _session(session: Session | _Synchronous) -> Session:
-    return session if isinstance(session, Session) else session.session
-
-
 def _token(headers: Mapping[str, str]) -> str:
     """The token in *headers*, not that of a proxy."""
-    return next(
-        (value.partition(" ")[2] for name, value in headers.items() if name.lower() != _PROXY), ""
-    )
+    return "".join(part(headers, by_proxy=False).values()).partition(" ")[2]
 
 
 def _origin(url: str) -> tuple[str | None, int, str]:

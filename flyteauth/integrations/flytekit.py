@@ -27,6 +27,7 @@ from weakref import WeakValueDictionary
 
 from ..errors import ConfigError, Error, Unreachable
 from ..session import Session, in_portal
+from ._http import part
 
 if TYPE_CHECKING:
     from .._target import Target
@@ -38,8 +39,6 @@ ASK_DEADLINE: Final = 30.0  # seconds for two calls on a channel that may still 
 
 # flytekit tries what has failed three more times, at once: for a person that is four prompts.
 SAME_CALL: Final = 1.0  # seconds
-
-_PROXY: Final = "proxy-authorization"
 
 
 class PlatformConfig(Protocol):
@@ -177,10 +176,10 @@ class Authenticator:
         """The header of a call, by the name that the control plane wants it under; None where it
         wants none. Raises what Session.headers raises.
         """
-        for name, value in self._headers().items():
-            if name.lower() != _PROXY:  # flytekit asks the command for that itself
-                self._sent.value = value
-                return name.lower(), value
+        # flytekit asks the command for a proxy's credential itself.
+        for name, value in part(self._headers(), by_proxy=False).items():
+            self._sent.value = value
+            return name.lower(), value
         self._sent.value = ""
         return None
 

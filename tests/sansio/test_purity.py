@@ -30,7 +30,7 @@ PURE: Final = frozenset(
 # its neighbours: grants never import each other.
 LAYERS: Final = (
     {"errors", "challenges", "urls", "value"},
-    {"http", "token"},
+    {"http", "token", "origins"},
     {"flow"},
     {"client", "redirect"},
     {"tokens"},
