@@ -67,7 +67,7 @@ Ts = TypeVarTuple("Ts")
 
 __all__ = ["auth_metadata", "client_config", "external_command", "installed", "passthrough"]
 
-KNOWN: Final = frozenset({"2.11.0", "2.11.4", "2.12.0", "2.12.1"})
+KNOWN: Final = frozenset({"2.10.0", "2.10.7", "2.11.0", "2.11.4", "2.12.0", "2.12.1"})
 """The versions of flyte that ``installed`` was tried with."""
 
 _SEAM: Final = "flyte.remote._client.auth._session"
