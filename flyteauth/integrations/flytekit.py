@@ -18,6 +18,7 @@ channel, so a Flyte 1 control plane needs no HTTP gateway for it.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Mapping
@@ -81,7 +82,7 @@ def authenticator(config: PlatformConfig, config_store: ClientConfigStore) -> Au
     configuration are one. Raises ConfigError.
     """
     arguments = _arguments(config)
-    key = repr(arguments)
+    key = hashlib.sha256(repr(arguments).encode()).hexdigest()  # there may be a secret in it
     with _LOCK:
         known = _IN_USE.get(key)
         if known is None:
