@@ -381,9 +381,10 @@ class Lifetime:
         known = None if fresh or self._target_is_fresh else await setup.machine.target(key)
         if known is not None:
             return known
-        if self.ask is not None and setup.settings.issuer is None:
+        settings = setup.settings
+        if self.ask is not None and settings.issuer is None and not settings.verify_issuer:
             self._target_is_fresh = True
-            return await self.ask(setup.settings)  # it is told less than others should know
+            return await self.ask(settings)  # it is told less than others should know
         target = await discover(setup.driver, setup.settings)
         self._target_is_fresh = True
         await setup.machine.keep_target(key, target)

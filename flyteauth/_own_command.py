@@ -120,7 +120,9 @@ def followed(
     seen: set[str | None] = set()
     layers = [environment, file]
     for at in (0, 1):
-        while (ours := _own(layers[at])) is not None and ours.says_who and ours.config not in seen:
+        while (ours := _own(layers[at], layers[1 - at])) is not None:
+            if not ours.says_who or ours.config in seen:
+                break
             seen.add(ours.config)
             command = layers[at]["command"]
             said = {**{k: Found(k, v, command.source, True) for k, v in ours.said.items()}, **said}
@@ -138,10 +140,12 @@ def followed(
     return said, layers, tuple(led)
 
 
-def _own(layer: Layer) -> Asked | None:
-    """What *layer* has other programs ask us, if it does."""
-    command, auth_type = layer.get("command"), layer.get("auth_type")
-    if command is None or (auth_type is not None and auth_type.value != "ExternalCommand"):
+def _own(layer: Layer, other: Layer) -> Asked | None:
+    """What *layer* has other programs ask us, if it does; where it does not say the authType, the
+    *other* one does.
+    """
+    command, auth_type = layer.get("command"), layer.get("auth_type") or other.get("auth_type")
+    if command is None or auth_type is None or auth_type.value != "ExternalCommand":
         return None
     return asked(argv(command))
 

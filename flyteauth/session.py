@@ -204,11 +204,14 @@ class Session:
             refused = (await send(setup, held.headers, USER_INFO, {})).refused
         except Unreachable as error:
             await setup.notify(Warned(f"the token could not be verified: {error}"))
+            return token
         except (FlowError, ConfigError):  # it does not say
             pass
         if refused:
             self.reject(token.access_token)
             held, _ = await self._life.current()
+        if held.token is not None and not (refused and held.token == token):
+            await setup.machine.tell_verified(setup.vault.key, held.token.access_token)
         return held.token
 
     def reject(self, access_token: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import assert_type
+from typing import Any, assert_type
 
 import httpx
 import httpx2
@@ -21,6 +21,14 @@ from flyteauth.events import (
     Refreshed,
     Warned,
 )
+from flyteauth.integrations.flyte import (
+    auth_metadata,
+    client_config,
+    external_command,
+    installed,
+    passthrough,
+)
+from flyteauth.integrations.flytekit import Authenticator, authenticator
 from flyteauth.integrations.httpx import Auth, Auth2, install
 
 
@@ -112,6 +120,25 @@ async def requests(session: flyteauth.Session) -> None:
     with httpx2.Client(auth=Auth2(flyteauth.SyncSession(of=session))) as two:
         two.get("https://flyte.example.com/")
     assert_type(install(httpx.Client(), session), httpx.Client)
+
+
+async def in_the_sdk(session: flyteauth.Session) -> None:
+    settings = await session.settings()
+    assert_type(passthrough(settings), dict[str, Any])
+    assert_type(client_config(settings), Any)
+    async with auth_metadata(session), installed(session):
+        pass
+    async with external_command(session) as arguments:
+        assert_type(arguments, dict[str, Any])
+    with installed(flyteauth.SyncSession(of=session)), auth_metadata(session):
+        pass
+
+
+def in_flytekit(config: Any, store: Any) -> None:
+    ours = authenticator(config, store)
+    assert_type(ours, Authenticator)
+    assert_type(ours.fetch_grpc_call_auth_metadata(), tuple[str, str] | None)
+    ours.refresh_credentials()
 
 
 def seen(event: AuthEvent) -> None:
