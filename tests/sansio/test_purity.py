@@ -34,7 +34,7 @@ LAYERS: Final = (
     {"flow"},
     {"client", "redirect"},
     {"tokens"},
-    {"id_token", "record", "renewal", "command"},
+    {"id_token", "keyring_layouts", "record", "renewal", "command"},
     {"exchanges", "discovery", "authorization_code", "device_authorization", "api_key"},
     {"connect"},
 )
