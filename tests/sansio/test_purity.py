@@ -172,6 +172,11 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     ),
     "cli._rewriting": (*PUBLIC, "cli", "_io.folder", "_io.lock", "_io.names"),
     "cli.delete": (*PUBLIC, "cli", "remote", "_io.presenter"),
+    # They say which other tools there are.
+    **dict.fromkeys(
+        ("cli.login", "cli.import_", "cli.export"),
+        (*PUBLIC, "cli", "_sansio.keyring_layouts"),
+    ),
     # They hand a whole configuration over to another program.
     "cli.exec_": (*PUBLIC, "cli", "config"),
     "cli._handover": (

@@ -257,16 +257,18 @@ def said(error: BaseException, secret: str = "", *, quotable: bool = True) -> st
     any.
     """
     kind, text = type(error).__name__, _text(error)[:TEXT_MAX]
-    if isinstance(error, OSError) and error.strerror:
+    if isinstance(error, OSError) and error.strerror and not _overlaps(error.strerror, secret):
         return quote(error.strerror.lower())
     runs_command = any(base.__name__ == "SubprocessError" for base in type(error).__mro__)
-    width = 6
-    starts = range(len(text) - width + 1)
-    if not text or not quotable or runs_command:
-        return quote(kind)
-    if any(text[start : start + width] in secret for start in starts):
+    if not text or not quotable or runs_command or _overlaps(text, secret):
         return quote(kind)
     return quote(f"{kind}: {text}")
+
+
+def _overlaps(text: str, secret: str) -> bool:
+    """Whether anything in *text* could be of *secret*."""
+    width = 6
+    return any(text[at : at + width] in secret for at in range(len(text) - width + 1))
 
 
 def _text(error: BaseException) -> str:
