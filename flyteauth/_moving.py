@@ -55,7 +55,6 @@ async def take_over(life: Lifetime, source: Tool | None, *, must_keep: bool) -> 
             "DeviceFlow",
             reason="auth_type",
         )
-    epoch = setup.vault.epoch
     target = await life.discovered(fresh=True)
     if target.server is None:
         raise _no_login_wanted(setup)
@@ -63,7 +62,7 @@ async def take_over(life: Lifetime, source: Tool | None, *, must_keep: bool) -> 
 
     async def take() -> Record:
         with anyio.move_on_after(RENEW_DEADLINE):
-            return await _take(life, setup, target, all_places(tools, endpoint), epoch)
+            return await _take(life, setup, target, all_places(tools, endpoint))
         late = f"{setup.server} did not answer within {RENEW_DEADLINE:.0f} s; try again"
         raise Unreachable(late, reason="timeout")
 
@@ -76,11 +75,9 @@ async def take_over(life: Lifetime, source: Tool | None, *, must_keep: bool) -> 
     return await work.wait()
 
 
-async def _take(
-    life: Lifetime, setup: Setup, target: Target, there: Iterable[Place], epoch: int
-) -> Record:
+async def _take(life: Lifetime, setup: Setup, target: Target, there: Iterable[Place]) -> Record:
     """The first login of those that works, kept. What had to be refreshed is put back, too."""
-    others, failures = Others(), list[Error]()
+    epoch, others, failures = setup.vault.epoch, Others(), list[Error]()
     client = target.client(setup.settings, await setup.secret())
     for found in await others.find(list(there), setup.clock.time()):
         try:

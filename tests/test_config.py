@@ -779,7 +779,7 @@ BAD: list[tuple[str, object, str]] = [
     ("extraParameters", {"token": {"a": 3}}, "in quotes"),
     ("extraParameters", CANARY, "names and values"),
     ("quirks", ["assume_basic"], "assume_bearer or any_token_alphabet"),
-    ("shared_logins", ["flyte", "kubectl"], "write flyte, flytekit or flytectl"),
+    ("sharedLogins", ["flyte", "kubectl"], "write flyte, flytekit or flytectl"),
     ("insecure", "maybe", "write true or false"),
     ("insecure", 2, "write true or false"),
     ("insecure", [True], "write true or false"),

@@ -157,15 +157,17 @@ def test_json_that_is_almost_right_is_a_login_or_nothing_or_corrupt(
 
 
 def check(place: Place, values: dict[str, str | None]) -> None:
+    token, problem = None, None
     try:
         token = place.parse(values, AT)
     except StoreError as error:
-        assert error.reason == "corrupt"
-        assert "\n" not in str(error)
-        assert str(error).endswith(f"log in with {place.tool} again")
-        assert error.__context__ is None
-        return
-    if token is not None:
+        problem = error
+    if problem is not None:
+        assert problem.reason == "corrupt"
+        assert "\n" not in str(problem)
+        assert str(problem).endswith(f"log in with {place.tool} again")
+        assert problem.__context__ is None
+    elif token is not None:
         assert token.access_token or token.refresh_token
         assert token.access_token.isascii()
         assert not set(token.access_token + (token.refresh_token or "")) & set("\r\n\0")
@@ -241,7 +243,9 @@ def test_what_go_writes_is_read_with_its_nanoseconds_and_zone() -> None:
     assert found.expires_at == pytest.approx(1_800_000_030.123457, abs=1e-6)
 
 
-@pytest.mark.parametrize("expiry", ['"0001-01-01T00:00:00Z"', "null", '"0001-01-01T00:00:00+02:00"'])
+@pytest.mark.parametrize(
+    "expiry", ['"0001-01-01T00:00:00Z"', "null", '"0001-01-01T00:00:00+02:00"']
+)
 def test_the_zero_time_of_go_is_no_expiry(expiry: str) -> None:
     assert of_go('{"access_token":"a","expiry":' + expiry + "}") == Token("a", AT)
 
