@@ -72,7 +72,8 @@ admin.tokenStore
     and where it cannot be used, a file; for a service, memory.
 admin.sharedLogins
     List: flyte, flytekit, flytectl. What these keep in the keyring follows a person's login: what
-    they have refreshed is taken over, and what a login or a refresh brings is written there, too.
+    they have refreshed is taken over, and what a login or a refresh brings is written there, too,
+    wherever our own logins are.
 admin.account
     Label that keeps several logins at one endpoint apart.
 admin.command, FLYTE_AUTH_COMMAND
