@@ -27,7 +27,6 @@ from .errors import (
     Error,
     FlowError,
     InteractionRequired,
-    MissingMetadata,
     OAuth2Error,
     ReauthRequired,
     StoreError,
@@ -57,7 +56,7 @@ async def take_over(life: Lifetime, source: Tool | None, *, must_keep: bool) -> 
         )
     target = await life.discovered(fresh=True)
     if target.server is None:
-        raise _no_login_wanted(setup)
+        raise setup.no_login_wanted()
     await probe(setup, must_keep)
 
     async def take() -> Record:
@@ -141,7 +140,7 @@ async def hand_out(life: Lifetime, tools: Iterable[Tool]) -> None:
         )
     held, _ = await life.current()
     if held.record is None:
-        raise _no_login_wanted(setup)
+        raise setup.no_login_wanted()
     ours, others = held.record, Others()
 
     async def write() -> None:
@@ -179,12 +178,6 @@ def _known(tools: Iterable[Tool]) -> tuple[Tool, ...]:
             reason="tool",
         )
     return known
-
-
-def _no_login_wanted(setup: Setup) -> MissingMetadata:
-    return MissingMetadata(
-        f"{setup.server} wants no login; go on without one", reason="authorization_server"
-    )
 
 
 def _nothing_there(setup: Setup) -> Error:

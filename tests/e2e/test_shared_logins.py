@@ -12,8 +12,9 @@ import pytest
 
 from flyteauth.devserver.serve import Running
 
+from ..io.rings import plain_text
 from .conftest import BROWSER, Ended, Home, Serve
-from .foreign import python_of
+from .foreign import expire, python_of, refreshed
 
 PLAINTEXT: dict[str, Any] = {"PYTHON_KEYRING_BACKEND": "keyrings.alt.file.PlaintextKeyring"}
 USED = "refresh_token"
@@ -169,27 +170,7 @@ def pair_in(home: Home, running: Running) -> list[str]:
 
 
 def ring_of(home: Home) -> Any:
-    from keyrings.alt.file import PlaintextKeyring  # type: ignore[import-untyped]
-
-    ring = PlaintextKeyring()
-    ring.file_path = str(home.path / ".local/share/python_keyring/keyring_pass.cfg")
-    return ring
-
-
-def refreshed(running: Running, refresh_token: str) -> list[str]:
-    import httpx
-
-    form = {"grant_type": USED, "refresh_token": refresh_token, "client_id": "flytectl"}
-    reply = httpx.post(f"{running.base_url}/oauth2/token", data=form).raise_for_status().json()
-    return [reply["access_token"], reply["refresh_token"]]
-
-
-def expire(running: Running, access_token: str) -> None:
-    """The control plane takes *access_token* no more; its refresh token lives on."""
-    import httpx
-
-    form = {"token": access_token, "client_id": "flytectl"}
-    httpx.post(f"{running.base_url}/oauth2/revoke", data=form).raise_for_status()
+    return plain_text(home.path / ".local/share/python_keyring")
 
 
 # Without them.

@@ -47,7 +47,8 @@ from flyteauth.events import (
     Warned,
 )
 from flyteauth.session import Session
-from tests.io.rings import OthersRing
+from tests.e2e.foreign import refreshed
+from tests.io.rings import OthersRing, plain_text
 
 from .plane import ENDPOINT, Person, Plane
 
@@ -864,7 +865,7 @@ def test_eight_processes_that_share_a_login_refresh_it_once(
         "auth_type": "DeviceFlow",
         "token_store": "file",
     }
-    ring = plain(home)
+    ring = plain_text(home / "data/python_keyring")
     address = running.base_url.partition("://")[2]
     with pytest.MonkeyPatch.context() as patch:
         for name in ("PYTHON_KEYRING_BACKEND", "XDG_DATA_HOME"):
@@ -875,7 +876,8 @@ def test_eight_processes_that_share_a_login_refresh_it_once(
             session.login()
     before = json.loads(ring.get_password(address, "tokens"))
     if theirs:
-        fresh = refreshed(running, before["refresh_token"])
+        access_token, refresh_token = refreshed(running, before["refresh_token"])
+        fresh = {"access_token": access_token, "refresh_token": refresh_token}
         ring.set_password(address, "tokens", json.dumps(fresh))
     key = identity(resolve(arguments, environ=None, search=False))
     record = FileStore().load_sync(key)
@@ -906,20 +908,3 @@ def test_eight_processes_that_share_a_login_refresh_it_once(
     assert after != before
     assert running.plane.count(grant_type=USED) == 1
     assert running.plane.count(grant_type="urn:ietf:params:oauth:grant-type:device_code") <= 3
-
-
-def plain(home: Path) -> Any:
-    from keyrings.alt.file import PlaintextKeyring  # type: ignore[import-untyped]
-
-    ring = PlaintextKeyring()
-    ring.file_path = str(home / "data/python_keyring/keyring_pass.cfg")
-    return ring
-
-
-def refreshed(running: Running, refresh_token: str) -> dict[str, str]:
-    """What the other tool gets."""
-    import httpx
-
-    form = {"grant_type": USED, "refresh_token": refresh_token, "client_id": "flytectl"}
-    reply = httpx.post(f"{running.base_url}/oauth2/token", data=form).raise_for_status().json()
-    return {name: reply[name] for name in ("access_token", "refresh_token")}
