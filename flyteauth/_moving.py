@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from ._calls import USER_INFO, send
 from ._io.entropy import random_bits
 from ._io.store.others import Found, Others
 from ._io.tasks import start
@@ -21,11 +20,10 @@ from ._sansio.keyring_layouts import TOOLS, Place, Tool
 from ._sansio.record import Record
 from ._sansio.renewal import will_do
 from ._sansio.tokens import Token
-from ._sharing import all_places, endpoint_of, in_words, lines_of, own_places
+from ._sharing import all_places, endpoint_of, in_words, is_refused, lines_of, own_places
 from .errors import (
     ConfigError,
     Error,
-    FlowError,
     InteractionRequired,
     OAuth2Error,
     ReauthRequired,
@@ -105,7 +103,8 @@ async def _good(setup: Setup, target: Target, client: Client, found: Found) -> T
         assert found.error is not None
         raise found.error
     token = found.token
-    if will_do(token, None, setup.clock.time()) and not await _is_refused(setup, target, token):
+    header = target.public.header
+    if will_do(token, None, setup.clock.time()) and not await is_refused(setup, header, token):
         return token
     over = ReauthRequired(
         f"the login of {found.place.tool} to {setup.server} is over; run: flyteauth login"
@@ -119,14 +118,6 @@ async def _good(setup: Setup, target: Target, client: Client, found: Found) -> T
         if error.error != "invalid_grant":
             raise
     raise over
-
-
-async def _is_refused(setup: Setup, target: Target, token: Token) -> bool:
-    headers = {target.public.header: f"Bearer {token.access_token}"}
-    try:
-        return (await send(setup, headers, USER_INFO, {})).refused
-    except FlowError:  # it does not say
-        return False
 
 
 async def hand_out(life: Lifetime, tools: Iterable[Tool]) -> None:

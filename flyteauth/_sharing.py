@@ -21,11 +21,14 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from ._calls import USER_INFO, send
 from ._io.store.others import DEADLINE, Others
 from ._lifetime import TURN_DEADLINE
 from ._sansio.keyring_layouts import TOOLS, Place, Tool, places, places_of, trace
 from ._sansio.record import Record
-from .errors import ConfigError, StoreError, Unreachable
+from ._sansio.renewal import will_do
+from ._sansio.tokens import Token
+from .errors import ConfigError, FlowError, StoreError, Unreachable
 from .events import Warned
 
 if TYPE_CHECKING:
@@ -86,6 +89,25 @@ async def catch_up(
         raise setup.superseded()
     await publish(setup, kept, source)
     return kept, kept
+
+
+async def is_good(setup: Setup, record: Record, rejected: str | None) -> bool:
+    """Whether the token that another tool has got can be handed out. Where nobody knows when it
+    ends, the control plane is asked.
+    """
+    token = record.token
+    if not will_do(token, rejected, setup.clock.time()):
+        return False
+    return token.expires_at is not None or not await is_refused(setup, record.header, token)
+
+
+async def is_refused(setup: Setup, header: str, token: Token) -> bool:
+    """Whether the control plane says that it does not take *token*."""
+    headers = {header: f"Bearer {token.access_token}"}
+    try:
+        return (await send(setup, headers, USER_INFO, {})).refused
+    except (FlowError, ConfigError):  # it does not say
+        return False
 
 
 async def publish(setup: Setup, record: Record, source: Place | None = None) -> None:

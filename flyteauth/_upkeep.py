@@ -65,10 +65,10 @@ async def refresh_login(setup: Setup, ours: Record | None, rejected: str | None)
     if is_another and will_do(latest.token, rejected, setup.clock.time()):
         return latest  # somebody else was quicker
     if _is_shared(setup, latest):
-        from ._sharing import catch_up
+        from ._sharing import catch_up, is_good
 
         before, (latest, stored) = latest, await catch_up(setup, latest, stored, epoch)
-        if not is_same(latest, before) and will_do(latest.token, rejected, setup.clock.time()):
+        if not is_same(latest, before) and await is_good(setup, latest, rejected):
             return latest  # another tool was
     if latest.token.refresh_token is None:
         raise setup.reauth_required()
@@ -80,11 +80,11 @@ async def refresh_login(setup: Setup, ours: Record | None, rejected: str | None)
     epoch = vault.epoch
     stored = await vault.load()
     if stored is not None and _is_shared(setup, stored):
-        from ._sharing import catch_up
+        from ._sharing import catch_up, is_good
 
         before = latest if is_same(stored, latest) else stored
         again, stored = await catch_up(setup, before, stored, epoch, at_last=True)
-        if not is_same(again, before) and will_do(again.token, rejected, setup.clock.time()):
+        if not is_same(again, before) and await is_good(setup, again, rejected):
             return again
     if stored is not None and stored.token.refresh_token not in {None, latest.token.refresh_token}:
         try:

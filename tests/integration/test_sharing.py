@@ -15,6 +15,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from flyteauth import SyncSession
 from flyteauth._identity import identity
@@ -36,6 +37,7 @@ from flyteauth.errors import (
     MissingMetadata,
     ReauthRequired,
     StoreError,
+    Unreachable,
 )
 from flyteauth.events import (
     AuthEvent,
@@ -123,6 +125,21 @@ class World:
         foreign.write(token)
         return foreign
 
+    async def refresh_token(self) -> str | None:
+        """The one in our store."""
+        (record,) = [await self.store.load(key) for key in self.store._records]
+        return None if record is None else record.token.refresh_token
+
+    def is_live(self, tool: Foreign) -> bool:
+        """Whether *tool* has a refresh token that nobody has spent."""
+        try:
+            token = tool.token
+        except StoreError:
+            return False
+        value = None if token is None else token.refresh_token
+        known = self.plane.plane._server._refresh_tokens.get(value or "")
+        return known is not None and known.family.refresh_token == value
+
     def later(self, seconds: float = 2000.0) -> None:
         """When the access tokens have ended."""
         self.plane.clock.now += seconds
@@ -188,6 +205,7 @@ async def test_without_the_option_the_keyring_is_not_touched(world: World) -> No
     assert foreign.token is not None
 
 
+@pytest.mark.req("REF-06")
 async def test_what_another_tool_has_refreshed_is_taken_over_and_ours_is_not_spent(
     world: World,
 ) -> None:
@@ -197,7 +215,7 @@ async def test_what_another_tool_has_refreshed_is_taken_over_and_ours_is_not_spe
         for refreshes in (1, 2):
             world.later()
             theirs = await foreign.refresh()
-            assert await session.whoami() is not None  # a server may have to say that ours ended
+            assert await session.whoami() is not None
             token = await session.token()
             assert token is not None
             assert token.access_token == theirs.access_token
@@ -247,6 +265,44 @@ async def test_an_expired_token_of_another_tool_is_refreshed_with_its_refresh_to
         assert token is not None
         assert foreign.held.access_token == token.access_token
     assert (world.logins, world.refreshes) == (1, 2)
+
+
+async def test_scopes_and_id_token_stay_those_of_the_login(world: World) -> None:
+    """Others do not keep them, and what they keep of an ID token nobody has checked."""
+    kit = world.foreign("flytekit")
+    scopes = ["openid", "offline", "all"]
+    async with world.session("flytekit", scopes=scopes) as session:
+        token = await session.login()
+        assert token is not None
+        assert token.id_token is not None
+        assert world.ring.items[kit.place.service, "id_token"] == token.id_token
+        world.later()
+        await kit.refresh()
+        world.ring.items[kit.place.service, "id_token"] = "forged"
+        adopted = await session.token()
+        assert adopted is not None
+        assert adopted.refresh_token == kit.held.refresh_token
+        assert (adopted.scopes, adopted.id_token) == (token.scopes, token.id_token)
+        renewed = await session.renew()
+        assert renewed is not None
+        assert world.ring.items[kit.place.service, "id_token"] == renewed.id_token
+    assert world.refreshes == 2
+
+
+@pytest.mark.req("REF-03", "REF-08")
+async def test_nothing_is_written_for_others_where_nothing_is_new(world: World) -> None:
+    async with world.session("flyte") as session:
+        await session.login()
+        before = dict(world.ring.items)
+
+        async def down(name: str) -> RequestFailed | None:
+            return world.plane.down() if name == USED else None
+
+        world.plane.before = down
+        world.later()
+        with pytest.raises(Unreachable):
+            await session.token()
+    assert world.ring.items == before
 
 
 async def test_a_tool_that_has_deleted_its_login_ends_nothing_and_gets_it_again(
@@ -323,6 +379,7 @@ async def test_both_at_once_and_the_server_forgives_it(ring: OthersRing) -> None
     assert world.logins == 1
 
 
+@pytest.mark.req("REF-07")
 async def test_both_at_once_and_the_server_only_refuses_the_second(ring: OthersRing) -> None:
     world = World(ring, reuse_detection=False)
     foreign = world.foreign()
@@ -338,6 +395,7 @@ async def test_both_at_once_and_the_server_only_refuses_the_second(ring: OthersR
     assert world.plane.plane.count(grant_type=USED, status=400) == 1
 
 
+@pytest.mark.req("REF-07", "REF-12")
 async def test_both_at_once_and_the_server_ends_the_login_over_it(world: World) -> None:
     """What nobody can keep a server from; no browser opens, and the next step is said."""
     foreign = world.foreign()
@@ -345,8 +403,6 @@ async def test_both_at_once_and_the_server_ends_the_login_over_it(world: World) 
         await session.login()
         world.later()
         world.plane.before = once(foreign.refresh)
-        await session.token()  # what the other tool has got: nobody knows yet that it is dead
-        session.reject(foreign.held.access_token)
         with pytest.raises(ReauthRequired, match="flyteauth login"):
             await session.token()
     assert world.logins == 1
@@ -365,6 +421,7 @@ def once(act: Callable[[], Awaitable[object]]) -> Callable[[str], Awaitable[Requ
     return before
 
 
+@pytest.mark.req("REF-15")
 async def test_a_keyring_that_cannot_be_written_is_a_warning_and_the_login_goes_on(
     world: World,
 ) -> None:
@@ -454,6 +511,7 @@ async def test_a_login_is_shared_from_the_next_refresh_on_once_it_is_configured(
     assert world.refreshes == 2
 
 
+@pytest.mark.req("REV-05")
 async def test_a_logout_while_it_is_being_refreshed_leaves_no_copy(world: World) -> None:
     async with world.session("flyte") as one, world.session("flyte") as other:
         await one.login()
@@ -483,6 +541,73 @@ async def test_a_service_shares_nothing(world: World) -> None:
         await session.token()
         await session.renew()
     assert world.ring.calls == []
+
+
+# Whatever happens, in whatever order.
+
+LOSSES = ("flyte deletes", "flytekit deletes", "lock", "garble")
+STEPS = (
+    *("use", "use the other", "renew", "later", "much later", "start again"),
+    *("flyte refreshes", "flytekit refreshes", "unlock", "refuse tokens", "refuse refresh_token"),
+    *LOSSES,
+)
+
+
+@given(backend=st.sampled_from(["asyncio", "trio"]), steps=st.lists(st.sampled_from(STEPS)))
+@settings(
+    max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
+def test_no_refresh_token_is_spent_twice_and_no_login_is_lost_whatever_happens(
+    ring: OthersRing, backend: str, steps: list[str]
+) -> None:
+    ring.items.clear()
+    ring.locked, ring.refuses = False, None
+    anyio.run(_live, World(ring), steps, backend=backend)
+
+
+async def _live(world: World, steps: list[str]) -> None:
+    """What nobody could survive is left out: the one who has refreshed loses what it got before we
+    have looked, or we cannot look.
+    """
+    tools = {"flyte": world.foreign("flyte"), "flytekit": world.foreign("flytekit")}
+    ours = [world.session("flyte", "flytekit"), world.session("flyte", "flytekit")]
+    await ours[0].login()
+    for step in [*steps, "unlock", "much later", "use", "use the other"]:
+        tool = tools.get(step.partition(" ")[0])
+        kept = await world.refresh_token()
+        if step in LOSSES and any(
+            world.is_live(each) and each.held.refresh_token != kept for each in tools.values()
+        ):
+            continue
+        match step:
+            case "use" | "use the other":
+                assert await ours[step != "use"].whoami() is not None
+            case "renew":
+                await ours[0].renew()
+            case "later" | "much later":
+                world.later(100.0 if step == "later" else 2000.0)
+            case "start again":
+                ours[0] = world.session("flyte", "flytekit")
+            case "lock":
+                world.ring.locked = True
+            case "unlock":
+                world.ring.locked, world.ring.refuses = False, None
+            case "refuse tokens" | "refuse refresh_token":
+                world.ring.refuses = step.split()[1]
+            case "garble":
+                tools["flyte"].delete()
+                world.ring.items[KEY, "tokens"] = "{"
+            case _ if tool is not None and step.endswith("deletes"):
+                tool.delete()
+            case _ if tool is not None and world.is_live(tool) and not world.ring.locked:
+                await tool.refresh()
+    assert world.logins == 1
+    assert world.plane.plane.count(grant_type=USED, status=400) == 0
+    current = await ours[0].token()
+    assert current is not None
+    assert await ours[0].renew() != current
+    for tool in tools.values():
+        assert world.is_live(tool)
 
 
 # To and fro.
@@ -618,6 +743,7 @@ async def test_what_was_stored_stays_if_nothing_can_be_imported(world: World) ->
         assert await session.token() == token
 
 
+@pytest.mark.req("REF-13")
 async def test_an_import_that_is_cancelled_goes_on_until_its_login_is_kept(world: World) -> None:
     """The refresh token is spent by then."""
     foreign = await world.elsewhere()
@@ -765,6 +891,7 @@ async def test_a_logout_everywhere_of_a_shared_login_revokes_it_once(world: Worl
     assert {event.remote_revoked for event in world.events(Forgotten)} == {True}
 
 
+@pytest.mark.req("REV-06")
 async def test_a_logout_everywhere_works_without_the_network(world: World) -> None:
     await world.elsewhere()
 
@@ -849,6 +976,7 @@ anyio.run(main, backend=sys.argv[2])
 """
 
 
+@pytest.mark.req("REF-05", "REF-06")
 @pytest.mark.parametrize("theirs", [False, True])
 def test_eight_processes_that_share_a_login_refresh_it_once(
     running: Running, home: Path, anyio_backend: str, *, theirs: bool
