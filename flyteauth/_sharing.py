@@ -63,8 +63,9 @@ async def catch_up(
     there = {place for line in lines if (place := _place(line)) is not None}
     try:
         found = await Others().find(sorted(there, key=repr), setup.clock.time(), deadline=DEADLINE)
-    except StoreError:  # then there is only ours
-        return record.replace(shared=lines), stored
+    except StoreError:  # then there is only ours, and what is there may be older than what was seen
+        unknown = tuple((tool, address, None) for tool, address, _ in lines)
+        return record.replace(shared=unknown), stored
     tokens = {each.place: each.token for each in found}
     ours, seen, newer = trace(record.token.refresh_token), [], None
     for line in lines:

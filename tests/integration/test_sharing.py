@@ -459,6 +459,20 @@ async def test_what_could_not_be_overwritten_is_not_taken_for_something_new(worl
     assert world.plane.plane.count(grant_type=USED, status=400) == 0
 
 
+async def test_what_is_there_after_nobody_could_look_is_not_taken_for_something_new(
+    world: World,
+) -> None:
+    async with world.session("flyte") as session:
+        await session.login()
+        await session.renew()
+        for locked in (True, False):
+            world.ring.locked = locked
+            world.later()
+            assert await session.whoami() is not None
+    assert world.logins == 1
+    assert world.plane.plane.count(grant_type=USED, status=400) == 0
+
+
 async def test_an_old_login_of_a_tool_is_not_taken_over_in_place_of_a_new_one(
     world: World,
 ) -> None:
