@@ -55,7 +55,7 @@ async def catch_up(
 ) -> tuple[Record, Record | None]:
     """*record* with what the tools that share it now have, or what one of them has made of it,
     kept in the place of *stored*; and what is stored then. *at_last*: ours is no good any more, so
-    that theirs is worth a try even if nobody knows whether it came after ours.
+    that theirs is worth a try whether or not it came after ours.
 
     Raises ReauthRequired if the login was replaced or ended by then.
     """
@@ -73,8 +73,7 @@ async def catch_up(
         place = _place(line)
         token = None if place is None else tokens.get(place)
         now = "" if token is None else trace(token.refresh_token)
-        is_new = at_last if last is None else now != last
-        is_new = is_new and now not in {"", ours}
+        is_new = now not in {"", ours} and (at_last or last not in {None, now})
         if newer is None and is_new and place is not None and token is not None:
             newer = place, token
         seen.append((tool, address, now))
@@ -118,9 +117,9 @@ async def publish(setup: Setup, record: Record, source: Place | None = None) -> 
     vault = setup.vault
     if vault.failure is None:
         there = await vault.peek()
-        if there is None or there.login != record.login:
-            return  # whoever has replaced it writes for them, too
-        record = there
+        if there is None:
+            return  # somebody has logged out
+        record = there  # be it a login that has replaced it
     lines, trouble = [], ""
     for line in record.shared:
         tool, address, last = line

@@ -82,8 +82,9 @@ async def refresh_login(setup: Setup, ours: Record | None, rejected: str | None)
     if stored is not None and _is_shared(setup, stored):
         from ._sharing import catch_up, is_good
 
-        before = latest if is_same(stored, latest) else stored
-        again, stored = await catch_up(setup, before, stored, epoch, at_last=True)
+        at_last = is_same(stored, latest)  # there is nothing else to be tried
+        before = latest if at_last else stored
+        again, stored = await catch_up(setup, before, stored, epoch, at_last=at_last)
         if not is_same(again, before) and await is_good(setup, again, rejected):
             return again
     if stored is not None and stored.token.refresh_token not in {None, latest.token.refresh_token}:

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from flyteauth import SyncSession
 from flyteauth._identity import identity
 from flyteauth._io.drive import Driver
+from flyteauth._io.flights import Flights
 from flyteauth._io.store import keyring as keyring_module
 from flyteauth._io.store.file import FileStore
 from flyteauth._io.store.memory import MemoryStore
@@ -28,6 +29,7 @@ from flyteauth._sansio.client import AuthorizationServer, Client
 from flyteauth._sansio.exchanges import refresh
 from flyteauth._sansio.flow import RequestFailed, Retrying
 from flyteauth._sansio.keyring_layouts import Place, Tool, places
+from flyteauth._sansio.record import Record
 from flyteauth._sansio.token import Token
 from flyteauth.config import resolve
 from flyteauth.devserver.serve import Running
@@ -550,6 +552,97 @@ async def test_a_logout_while_it_is_being_refreshed_leaves_no_copy(world: World)
     assert world.ring.items == {}
 
 
+async def test_a_logout_while_others_are_being_told_leaves_no_copy(ring: OthersRing) -> None:
+    store = SlowStore()
+    world = World(ring)
+    world.store = store
+    async with world.session("flyte") as one, world.session("flyte") as other:
+        await one.login()
+        await other.token()
+        world.later()
+        async with anyio.create_task_group() as group:
+
+            async def log_out() -> None:
+                await other.logout(everywhere=True)
+
+            async def meanwhile() -> None:
+                if world.refreshes:
+                    store.loaded = None
+                    group.start_soon(log_out)
+                    with anyio.fail_after(LIMIT):
+                        while not world.events(LoggedOut):
+                            await anyio.lowlevel.checkpoint()
+
+            store.loaded = meanwhile
+            await one.token()
+    assert ring.items == {}
+
+
+class SlowStore(MemoryStore):
+    """Something may happen when it was read or written."""
+
+    loaded: Callable[[], Awaitable[None]] | None = None
+    swapped: Callable[[], Awaitable[None]] | None = None
+
+    async def load(self, key: str) -> Record | None:
+        record = await super().load(key)
+        if self.loaded is not None:
+            await self.loaded()
+        return record
+
+    async def swap(self, key: str, old: Record | None, new: Record) -> bool:
+        swapped = await super().swap(key, old, new)
+        if self.swapped is not None:
+            await self.swapped()
+        return swapped
+
+
+async def test_a_logout_before_others_are_told_leaves_no_copy(ring: OthersRing) -> None:
+    world = World(ring)
+    store = SlowStore()
+    world.store = store
+    async with world.session("flyte") as session:
+        await session.login()
+        before = dict(ring.items)
+        world.later()
+
+        async def log_out() -> None:
+            (key,) = store._records
+            await store.delete(key)
+
+        store.swapped = log_out
+        await session.token()
+    assert ring.items == before
+
+
+@pytest.mark.req("REF-07")
+async def test_what_a_tool_has_made_of_a_copy_is_worth_a_try_at_last(ring: OthersRing) -> None:
+    """It was exported, refreshed there, and only then configured to be shared."""
+    world = World(ring, reuse_detection=False)
+    async with world.session() as session:
+        await session.login()
+        await session.export_login("flyte")
+    await world.foreign().refresh()
+    world.later(100.0)
+    async with world.session("flyte") as session:
+        token = await session.renew()
+        assert token is not None
+        assert token.access_token == world.foreign().held.access_token
+        assert await session.whoami() is not None
+    assert world.logins == 1
+
+
+async def test_what_is_taken_over_counts_as_a_refresh(world: World) -> None:
+    """Or another process could take what it has in hand for younger."""
+    async with world.session("flyte") as session:
+        await session.login()
+        for generation in (1, 2):
+            await world.foreign().refresh()
+            await session.renew()
+            (record,) = world.store._records.values()
+            assert record.generation == generation
+
+
 async def test_a_service_shares_nothing(world: World) -> None:
     async with world.session("flyte", auth_type="ClientSecret") as session:
         await session.token()
@@ -820,6 +913,15 @@ async def test_a_login_is_exported_to_where_each_tool_looks(world: World) -> Non
     assert [event.tool for event in world.events(Exported)] == ["flyte", "flytectl"]
     assert len(world.warnings) == 2
     assert world.refreshes == 1
+
+
+async def test_what_another_process_has_refreshed_meanwhile_is_exported(world: World) -> None:
+    async with world.session() as one, world.session(flights=Flights()) as other:
+        await one.login()
+        renewed = await other.renew()
+        await one.export_login("flyte")
+    assert renewed is not None
+    assert world.foreign().held.refresh_token == renewed.refresh_token
 
 
 async def test_a_token_of_a_service_is_exported_as_flyte_itself_would(world: World) -> None:
