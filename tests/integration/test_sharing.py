@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -57,6 +57,8 @@ from tests.io.rings import OthersRing, plain_text
 from .plane import ENDPOINT, Person, Plane
 
 pytestmark = pytest.mark.anyio
+
+T = TypeVar("T")
 
 USED = "refresh_token"
 REVOKED = "/oauth2/revoke"
@@ -570,10 +572,10 @@ async def test_a_logout_while_others_are_being_told_leaves_no_copy(ring: OthersR
                     store.loaded = None
                     group.start_soon(log_out)
                     with anyio.fail_after(LIMIT):
-                        while not world.events(LoggedOut):
+                        while store.turns < 2 and ring.items:  # it waits for us, or has gone on
                             await anyio.lowlevel.checkpoint()
 
-            store.loaded = meanwhile
+            store.loaded, store.turns = meanwhile, 0
             await one.token()
     assert ring.items == {}
 
@@ -583,6 +585,13 @@ class SlowStore(MemoryStore):
 
     loaded: Callable[[], Awaitable[None]] | None = None
     swapped: Callable[[], Awaitable[None]] | None = None
+    turns = 0
+
+    async def exclusively(
+        self, key: str, function: Callable[[], Awaitable[T]], *, deadline: float
+    ) -> T:
+        self.turns += 1
+        return await super().exclusively(key, function, deadline=deadline)
 
     async def load(self, key: str) -> Record | None:
         record = await super().load(key)
@@ -613,6 +622,50 @@ async def test_a_logout_before_others_are_told_leaves_no_copy(ring: OthersRing) 
         store.swapped = log_out
         await session.token()
     assert ring.items == before
+
+
+async def test_others_are_told_of_a_login_that_has_replaced_what_was_refreshed(
+    ring: OthersRing,
+) -> None:
+    store = SlowStore()
+    world = World(ring)
+    world.store = store
+    another = Token("another", 0.0, None, "another")
+    async with world.session("flyte") as session:
+        await session.login()
+        world.later()
+
+        async def replace() -> None:
+            ((key, record),) = store._records.items()
+            await store.save(key, record.replace(login="another", token=another))
+
+        store.swapped = replace
+        await session.token()
+    assert world.foreign().held.access_token == "another"
+
+
+async def test_a_tool_that_refreshes_again_at_once_keeps_what_it_has(ring: OthersRing) -> None:
+    store = SlowStore()
+    world = World(ring)
+    world.store = store
+    foreign = world.foreign()
+    async with world.session("flyte", "flytekit") as session:
+        await session.login()
+        world.later()
+        await foreign.refresh()
+
+        async def again() -> None:
+            store.swapped = None
+            await foreign.refresh()
+
+        store.swapped = again
+        await session.token()
+        newest = foreign.held
+        world.later()
+        assert await session.whoami() is not None
+        assert foreign.held.access_token != newest.access_token
+    assert world.logins == 1
+    assert world.plane.plane.count(grant_type=USED, status=400) == 0
 
 
 @pytest.mark.req("REF-07")
