@@ -29,7 +29,7 @@ from ._sansio.record import Record
 from ._sansio.renewal import will_do
 from ._sansio.tokens import Token
 from .errors import ConfigError, FlowError, StoreError, Unreachable
-from .events import Warned
+from .events import Exported, Warned
 
 if TYPE_CHECKING:
     from ._endpoint import Endpoint
@@ -110,17 +110,17 @@ async def is_refused(setup: Setup, header: str, token: Token) -> bool:
         return False
 
 
-async def publish(setup: Setup, record: Record, source: Place | None = None) -> None:
-    """Write *record* for the tools that share it, except at the *source* that it comes from. What
-    fails is a warning. Only for who has the turn.
+async def publish(setup: Setup, record: Record, source: Place | None = None) -> list[Place]:
+    """Write *record* for the tools that share it, except at the *source* that it comes from; where
+    it is written then. What fails is a warning. Only for who has the turn.
     """
     vault = setup.vault
     if vault.failure is None:
         there = await vault.peek()
         if there is None:
-            return  # somebody has logged out
+            return []  # somebody has logged out
         record = there  # be it a login that has replaced it
-    lines, trouble = [], ""
+    lines, told, trouble = [], [], ""
     for line in record.shared:
         tool, address, last = line
         place = _place(line)
@@ -130,22 +130,25 @@ async def publish(setup: Setup, record: Record, source: Place | None = None) -> 
             except StoreError as error:
                 trouble = f"{tool} does not get the new login to {setup.server}: {error}"
             else:
+                told.append(place)
                 last = trace(record.token.refresh_token) if last is None else last
         lines.append((tool, address, last))
     if tuple(lines) != record.shared:
         await vault.renew(record, record.replace(shared=tuple(lines)), vault.epoch)
     if trouble:
         await setup.notify(Warned(trouble))
+    return told
 
 
 async def share(setup: Setup, record: Record) -> None:
     """Publish a login that was just made."""
 
-    async def now() -> None:
-        await publish(setup, record)
+    async def now() -> list[Place]:
+        return await publish(setup, record)
 
     try:
-        await setup.vault.in_turn(now, deadline=TURN_DEADLINE)
+        for place in await setup.vault.in_turn(now, deadline=TURN_DEADLINE):
+            await setup.notify(Exported(setup.server, place.tool, in_words(Others(), place)))
     except (StoreError, Unreachable) as error:  # there is no turn to be had
         await setup.notify(Warned(f"other tools do not get the login to {setup.server}: {error}"))
 

@@ -181,7 +181,9 @@ def test_a_login_is_shared_exported_imported_and_forgotten_in_words(
 ) -> None:
     running = serve()
     configured(home, running)
-    run(home, "login", "--share", "flyte", "--share", "flytectl")
+    said = run(home, "login", "--share", "flyte", "--share", "flytectl")
+    for tool in ("flyte", "flytectl"):
+        assert f"for {tool}, too." in said.err
     access_token, _ = pair_in(home, running)
     assert access_token == token(home)
 
@@ -213,7 +215,7 @@ def test_programs_get_lines_of_json(home: Home, serve: Serve) -> None:
     (exported,) = events(run(home, "export", "--to", "flyte", "--json"))
     assert (exported["event"], exported["tool"]) == ("exported", "flyte")
     names = [event["event"] for event in events(run(home, "import", "--json"))]
-    assert names == ["imported", "logged_in"]
+    assert names == ["imported", "logged_in", "exported"]
     logged_out, forgotten = events(run(home, "logout", "--everywhere", "--json"))
     assert (logged_out["event"], logged_out["local_deleted"]) == ("logged_out", True)
     assert (forgotten["event"], forgotten["remote_revoked"]) == ("forgotten", True)
