@@ -59,7 +59,14 @@ async def take_over(life: Lifetime, source: Tool | None, *, must_keep: bool) -> 
 
     async def take() -> Record:
         with anyio.move_on_after(RENEW_DEADLINE):
-            return await _take(life, setup, target, all_places(tools, endpoint))
+            there = all_places(tools, endpoint)
+            if (record := await _take(life, setup, target, there)) is not None:
+                return record
+            who = "no other tool keeps a" if source is None else f"{source} keeps no"
+            raise InteractionRequired(
+                f"{who} login to {setup.server} in the keyring; run: flyteauth login",
+                reason="not_logged_in",
+            )
         late = f"{setup.server} did not answer within {RENEW_DEADLINE:.0f} s; try again"
         raise Unreachable(late, reason="timeout")
 
@@ -72,8 +79,12 @@ async def take_over(life: Lifetime, source: Tool | None, *, must_keep: bool) -> 
     return await work.wait()
 
 
-async def _take(life: Lifetime, setup: Setup, target: Target, there: Iterable[Place]) -> Record:
-    """The first login of those that works, kept. What had to be refreshed is put back, too."""
+async def _take(
+    life: Lifetime, setup: Setup, target: Target, there: Iterable[Place]
+) -> Record | None:
+    """The first login of those that works, kept; None if there is none at all. What had to be
+    refreshed is put back, too.
+    """
     epoch, others, failures = setup.vault.epoch, Others(), list[Error]()
     client = target.client(setup.settings, await setup.secret())
     for found in await others.find(list(there), setup.clock.time()):
@@ -94,7 +105,9 @@ async def _take(life: Lifetime, setup: Setup, target: Target, there: Iterable[Pl
         await setup.notify(Imported(setup.server, place.tool, words))
         await _warn_of_copies(setup, record, place)
         return record
-    raise next(iter(failures), _nothing_there(setup))
+    for error in failures:
+        raise error
+    return None
 
 
 async def _good(setup: Setup, target: Target, client: Client, found: Found) -> Token:
@@ -169,10 +182,3 @@ def _known(tools: Iterable[Tool]) -> tuple[Tool, ...]:
             reason="tool",
         )
     return known
-
-
-def _nothing_there(setup: Setup) -> Error:
-    return InteractionRequired(
-        f"no other tool keeps a login to {setup.server} in the keyring; run: flyteauth login",
-        reason="not_logged_in",
-    )

@@ -882,7 +882,7 @@ async def test_without_a_login_to_import_it_is_said_what_to_do(world: World) -> 
         world.foreign().write(Token("over", 0.0, None, "over"))
         with pytest.raises(ReauthRequired, match="login of flyte .* is over"):
             await session.import_login("flyte")
-        with pytest.raises(InteractionRequired):
+        with pytest.raises(InteractionRequired, match="^flytectl keeps no login"):
             await session.import_login("flytectl")
         world.ring.items = {(KEY, "tokens"): "garbage"}
         with pytest.raises(StoreError, match="is no login"):
