@@ -9,11 +9,10 @@ machine (``http://localhost:8080``), or where ``insecure`` says so.
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from ._sansio.errors import ConfigError
-from ._sansio.urls import is_loopback
+from ._sansio.urls import canonical_host, is_loopback
 from ._sansio.value import Value
 
 
@@ -34,10 +33,7 @@ EXAMPLE: Final = "write it like dns:///flyte.example.com or https://flyte.exampl
 
 _DEFAULT_PORT: Final = {"http": 80, "https": 443}
 _AUTHORITY: Final = re.compile(r"(\[[^\[\]]*\]|[^\[\]:]*)(?::([^:]*))?")
-_LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _PATH: Final = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)*")
-# Letters that the Python codec, which speaks the older IDNA, turns into others: another host.
-_DEVIATIONS: Final = frozenset("ßẞς\u200c\u200d")
 
 
 def parse_endpoint(
@@ -105,7 +101,11 @@ def _split(text: str) -> tuple[str, str, int | None, str]:
         raise ValueError("has no host that can be read")
     if not _PATH.fullmatch(path) or {".", ".."} & set(path.split("/")):
         raise ValueError("has a path that no server would have")
-    return scheme, _host(match[1]), _port(match[2]), path
+    if not match[1]:
+        raise ValueError("has no host")
+    if not (host := canonical_host(match[1])):
+        raise ValueError("has a host that is not a host name or an IP address")
+    return scheme, host, _port(match[2]), path
 
 
 _NEVER: Final = {
@@ -122,37 +122,3 @@ def _port(text: str | None) -> int | None:
     if not re.fullmatch("[0-9]{1,5}", text) or not 0 < int(text) < 65536:
         raise ValueError("has a port that is not a number from 1 to 65535")
     return int(text)
-
-
-def _host(text: str) -> str:
-    """A host in its one spelling: lower case, punycode, addresses compressed, no brackets."""
-    if not text:
-        raise ValueError("has no host")
-    try:
-        host = _address(text) or _name(text)
-    except ValueError:  # also UnicodeError and AddressValueError, which hold the text
-        host = ""
-    if not host:
-        raise ValueError("has a host that is not a host name or an IP address")
-    return host
-
-
-def _address(text: str) -> str:
-    """An IP address, or "" where the text is none. A zone is of this machine: no server has one."""
-    if text.startswith("["):
-        return "" if "%" in text else IPv6Address(text[1:-1]).compressed
-    # What ends in digits is an IPv4 address or nothing; resolvers have odd ideas of the rest.
-    return str(IPv4Address(text)) if re.fullmatch(r"(.*\.)?[0-9]+", text) else ""
-
-
-def _name(text: str) -> str:
-    """A host name, or "" where the text is none."""
-    if not text.isascii():
-        if _DEVIATIONS & set(text):
-            return ""
-        text = text.encode("idna").decode()
-        if address := _address(text):
-            return address
-    text = text.lower()
-    valid = len(text) <= 253 and all(map(_LABEL.fullmatch, text.split(".")))
-    return text if valid else ""

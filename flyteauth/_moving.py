@@ -105,8 +105,8 @@ async def _take(
         await setup.notify(Imported(setup.server, place.tool, words))
         await _warn_of_copies(setup, record, place)
         return record
-    for error in failures:
-        raise error
+    for failure in failures:
+        raise failure
     return None
 
 

@@ -5,7 +5,7 @@ There is one implementation: each call here runs its async twin on the process-w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -15,7 +15,7 @@ from ._sansio.keyring_layouts import Tool
 from ._sansio.tokens import Token
 from .config import Settings
 from .events import CodeNeeded, LoggedOut
-from .session import Identity, Session
+from .session import Identity, Origins, Session
 
 
 class SyncSession:
@@ -115,6 +115,10 @@ class SyncSession:
     def settings(self) -> Settings:
         """See Session.settings."""
         return call(self._session.settings)
+
+    def origins(self, also: Iterable[str] = (), *, data_plane: bool = True) -> Origins:
+        """See Session.origins."""
+        return call(partial(self._session.origins, also, data_plane=data_plane))
 
 
 def _around(session: Session) -> SyncSession:

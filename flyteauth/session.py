@@ -13,7 +13,7 @@ same refresh.
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +27,10 @@ from ._io.flights import Flights
 from ._io.presenter import Presenter, person_present
 from ._lifetime import ANONYMOUS, FLIGHTS, Lifetime
 from ._sansio.http import Object
+from ._sansio.origins import (
+    Origins as Origins,  # noqa: PLC0414  # what origins() returns is public, too
+    origin_of as origin_of,  # noqa: PLC0414  # and how its adapters read a URL
+)
 from ._sansio.tokens import Token as Token  # noqa: PLC0414  # what token() returns is public
 from ._source import Source
 from .errors import ConfigError, FlowError, Unreachable
@@ -361,6 +365,18 @@ class Session:
     async def settings(self) -> Settings:
         """What arguments, environment and file come to. Raises ConfigError."""
         return (await self._life.set_up()).settings
+
+    async def origins(self, also: Iterable[str] = (), *, data_plane: bool = True) -> Origins:
+        """Where the headers may be sent: to the endpoint's origin, to *also*, which are origins
+        like ``https://files.example.com``, and over https to the control plane's data plane.
+
+        The control plane is asked for the domain of that, unless it was lately or *data_plane* is
+        false; FlowError if it cannot say, ConfigError for what is no origin.
+        """
+        await self._life.set_up()
+        from ._origins import origins
+
+        return await origins(self._life, also, data_plane=data_plane)
 
     async def _reply(self, procedure: str, message: object) -> Reply:
         setup = await self._life.set_up()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 
@@ -48,3 +49,41 @@ def plain_host(endpoint: str) -> str | None:
     """The host of an endpoint that is reached without TLS: the user has allowed that for it."""
     parts = urlsplit(endpoint)
     return parts.hostname if parts.scheme == "http" else None
+
+
+# Hosts.
+
+_LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+# Letters that the Python codec, which speaks the older IDNA, turns into others: another host.
+_DEVIATIONS: Final = frozenset("ßẞς\u200c\u200d")
+
+
+def canonical_host(text: str) -> str:
+    """A host in its one spelling: lower case, punycode, addresses compressed, no brackets; "" where
+    the text is none.
+    """
+    try:
+        return _address(text) or _name(text)
+    except ValueError:  # also UnicodeError and AddressValueError, which hold the text
+        return ""
+
+
+def _address(text: str) -> str:
+    """An IP address, or "" where the text is none. A zone is of this machine: no server has one."""
+    if text.startswith("["):
+        return "" if "%" in text else IPv6Address(text[1:-1]).compressed
+    # What ends in digits is an IPv4 address or nothing; resolvers have odd ideas of the rest.
+    return str(IPv4Address(text)) if re.fullmatch(r"(.*\.)?[0-9]+", text) else ""
+
+
+def _name(text: str) -> str:
+    """A host name, or "" where the text is none."""
+    if not text.isascii():
+        if _DEVIATIONS & set(text):
+            return ""
+        text = text.encode("idna").decode()
+        if address := _address(text):
+            return address
+    text = text.lower()
+    valid = len(text) <= 253 and all(map(_LABEL.fullmatch, text.split(".")))
+    return text if valid else ""
