@@ -126,7 +126,7 @@ def parser(words: Sequence[str] | None = None) -> Parser:
 def actions_of(name: str) -> list[argparse.Action]:
     """The options of one command, for another command line that has it as well."""
     command = Parser(add_help=False)
-    import_module(f".{name}", __package__).add_arguments(command)
+    import_module(f".{_MODULES.get(name, name)}", __package__).add_arguments(command)
     return [action for action in command._actions if action.option_strings]  # noqa: SLF001  argparse has no other way
 
 

@@ -37,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--share",
         action="append",
         choices=TOOLS,
-        help="a tool that gets this login as well, and each refresh of it; again for more",
+        metavar="TOOL",
+        help="flyte, flytekit or flytectl: it gets this login, too, and each refresh of it; again "
+        "for more",
     )
     steps = parser.add_mutually_exclusive_group()
     steps.add_argument(

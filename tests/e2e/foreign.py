@@ -1,28 +1,10 @@
-"""Flyte's own tools: the real ones, for the tests that need them, and what they do by themselves."""
+"""What Flyte's other tools do by themselves."""
 
 from __future__ import annotations
 
-import os
-from typing import Final
-
 import httpx
-import pytest
 
 from flyteauth.devserver.serve import Running
-
-_VARIABLES: Final = {
-    "flyte": "FLYTEAUTH_FLYTE_PYTHON",
-    "flytekit": "FLYTEAUTH_FLYTEKIT_PYTHON",
-}
-
-
-def python_of(tool: str) -> str:
-    """A Python that has *tool*, or else the test is skipped."""
-    variable = _VARIABLES[tool]
-    python = os.environ.get(variable)
-    if not python:
-        pytest.skip(f"{tool} is missing; set {variable} to a Python that has it")
-    return python
 
 
 def refreshed(running: Running, refresh_token: str) -> tuple[str, str]:

@@ -14,7 +14,8 @@ from flyteauth.devserver.serve import Running
 
 from ..io.rings import plain_text
 from .conftest import BROWSER, Ended, Home, Serve
-from .foreign import expire, python_of, refreshed
+from .foreign import expire, refreshed
+from .real_tools import python_of
 
 PLAINTEXT: dict[str, Any] = {"PYTHON_KEYRING_BACKEND": "keyrings.alt.file.PlaintextKeyring"}
 USED = "refresh_token"
