@@ -107,10 +107,10 @@ class Foreign:
 class World:
     """A plane, a keyring, and our store."""
 
-    def __init__(self, ring: OthersRing, **settings: Any) -> None:
+    def __init__(self, ring: OthersRing, store: MemoryStore | None = None, **settings: Any) -> None:
         self.plane = Plane(**settings)
         self.ring = ring
-        self.store = MemoryStore()
+        self.store = store or MemoryStore()
         self.person = Person(self.plane.plane)
 
     def session(self, *tools: Tool, **arguments: Any) -> Session:
@@ -555,9 +555,7 @@ async def test_a_logout_while_it_is_being_refreshed_leaves_no_copy(world: World)
 
 
 async def test_a_logout_while_others_are_being_told_leaves_no_copy(ring: OthersRing) -> None:
-    store = SlowStore()
-    world = World(ring)
-    world.store = store
+    world = World(ring, store := SlowStore())
     async with world.session("flyte") as one, world.session("flyte") as other:
         await one.login()
         await other.token()
@@ -627,9 +625,7 @@ async def test_a_logout_before_others_are_told_leaves_no_copy(ring: OthersRing) 
 async def test_others_are_told_of_a_login_that_has_replaced_what_was_refreshed(
     ring: OthersRing,
 ) -> None:
-    store = SlowStore()
-    world = World(ring)
-    world.store = store
+    world = World(ring, store := SlowStore())
     another = Token("another", 0.0, None, "another")
     async with world.session("flyte") as session:
         await session.login()
@@ -645,9 +641,7 @@ async def test_others_are_told_of_a_login_that_has_replaced_what_was_refreshed(
 
 
 async def test_a_tool_that_refreshes_again_at_once_keeps_what_it_has(ring: OthersRing) -> None:
-    store = SlowStore()
-    world = World(ring)
-    world.store = store
+    world = World(ring, store := SlowStore())
     foreign = world.foreign()
     async with world.session("flyte", "flytekit") as session:
         await session.login()
