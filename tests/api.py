@@ -16,6 +16,9 @@ from flyteauth.events import (
     AuthEvent,
     BrowserNeeded,
     CodeNeeded,
+    Exported,
+    Forgotten,
+    Imported,
     LoggedIn,
     LoggedOut,
     Refreshed,
@@ -50,7 +53,9 @@ async def embedded() -> None:
         assert_type(identity, flyteauth.Identity | None)
         if identity is not None:
             assert_type(identity.email, str)
-        outcome = await session.logout()
+        assert_type(await session.import_login("flyte", must_keep=True), flyteauth.Token)
+        await session.export_login("flyte", "flytekit", "flytectl")
+        outcome = await session.logout(everywhere=True)
         assert_type(outcome, LoggedOut)
         assert_type(outcome.remote_revoked, bool | None)
         reply = await session.call("/flyteidl2.project.ProjectService/ListProjects", {"limit": 1})
@@ -84,6 +89,7 @@ def any_server() -> flyteauth.Session:
         extra_parameters={"authorization": {"prompt": "login"}},
         auth_type="ClientSecret",
         token_store="memory",
+        shared_logins=["flyte"],
         on_event=seen,
         on_token_change=stored,
         interactive=lambda: False,
@@ -157,6 +163,10 @@ def seen(event: AuthEvent) -> None:
             assert_type((server, expires_at), tuple[str, float | None])
         case LoggedOut(server, local_deleted, remote_revoked):
             assert_type((server, local_deleted, remote_revoked), tuple[str, bool, bool | None])
+        case Imported(server, tool, place) | Exported(server, tool, place):
+            assert_type((server, tool, place), tuple[str, str, str])
+        case Forgotten(server, tool, place, remote_revoked):
+            assert_type((server, tool, place, remote_revoked), tuple[str, str, str, bool | None])
         case Warned(message):
             assert_type(message, str)
 
