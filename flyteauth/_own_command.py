@@ -22,6 +22,8 @@ from ._sansio.value import Value
 Layer = Mapping[str, Found]
 
 _ASKING: Final = frozenset({"auth_type", "command"})
+# In the environment, that the tool should keep its hands off the keyring is about the tool alone.
+_ASKING_THERE: Final = _ASKING | {"disable_keyring"}
 
 # The options of ours that say which login it is, and the setting that each one is.
 _OPTIONS: Final = {
@@ -127,7 +129,8 @@ def followed(
             command = layers[at]["command"]
             said = {**{k: Found(k, v, command.source, True) for k, v in ours.said.items()}, **said}
             if at == 0 or ours.config is None:
-                layers[at] = {k: v for k, v in layers[at].items() if k not in _ASKING}
+                asking = _ASKING if at else _ASKING_THERE
+                layers[at] = {k: v for k, v in layers[at].items() if k not in asking}
             if ours.config is None:
                 continue
             named, _ = find(ours.config, {}, search=False)

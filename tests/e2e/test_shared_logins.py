@@ -13,9 +13,9 @@ import pytest
 from flyteauth.devserver.serve import Running
 
 from ..io.rings import plain_text
+from ..services import require
 from .conftest import BROWSER, Ended, Home, Serve
 from .foreign import expire, refreshed
-from .real_tools import python_of
 
 PLAINTEXT: dict[str, Any] = {"PYTHON_KEYRING_BACKEND": "keyrings.alt.file.PlaintextKeyring"}
 USED = "refresh_token"
@@ -56,7 +56,7 @@ def real(home: Home, tool: str, *words: str) -> Pair:
         "PYTHONWARNINGS": "ignore",
         "PYTHONPATH": str(with_backend(home)),
     }
-    argv = [python_of(tool), "-c", program, config, *words]
+    argv = [str(require(tool)), "-c", program, config, *words]
     ended = home.program(argv, environ, deadline=120.0)
     assert ended.status == 0, ended
     found: Pair = json.loads(ended.out.splitlines()[-1])
@@ -103,7 +103,7 @@ def test_the_real_tool_has_the_login_that_we_export_and_none_after_logout_everyw
     home: Home, serve: Serve, tool: str, spelling: str
 ) -> None:
     configured(home, serve(), spelling)
-    python_of(tool)
+    require(tool)
     run(home, "login")
     assert real(home, tool) is None
     run(home, "export", "--to", tool)
@@ -137,7 +137,7 @@ def test_what_the_real_tool_has_kept_after_a_refresh_is_taken_over(
     """Row 4: neither of the two spends what the other has spent."""
     running = serve()
     configured(home, running, more=f"  sharedLogins: [{tool}]\n")
-    python_of(tool)
+    require(tool)
     run(home, "login")
     found = real(home, tool)
     assert found is not None
