@@ -1,0 +1,313 @@
+"""The interceptor for grpcio's synchronous channels, and the calls that it hands out."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+import grpc
+from attrs import evolve, field, frozen
+
+from ..errors import Error
+from ..session import in_portal
+from ._credentials import Credentials, Requests
+from ._grpc_attempts import Attempts, Metadata, is_refusal
+
+Continuation = Callable[[grpc.ClientCallDetails, Any], Any]
+
+
+@frozen
+class _Details(grpc.ClientCallDetails):
+    method: str
+    timeout: float | None
+    metadata: Metadata = field(repr=False)
+    credentials: grpc.CallCredentials | None
+    wait_for_ready: bool | None
+    compression: grpc.Compression | None
+
+
+@frozen
+class _Call:
+    """A call that can be made more than once."""
+
+    attempts: Attempts
+    continuation: Continuation
+    details: _Details
+
+    def begin(self, metadata: Metadata) -> Any:
+        details = evolve(self.details, metadata=metadata, timeout=self.attempts.left)
+        return self.continuation(details, self.attempts.request)
+
+    def again(self, refusal: Any) -> Any:
+        """Another try in place of *refusal*; None if it would be in vain. Blocks until it has
+        begun; raises what Session.headers raises, from *refusal*.
+        """
+        try:
+            metadata = in_portal(self.attempts.again)
+        except Error as error:
+            raise error from refusal
+        return None if metadata is None else self.begin(metadata)
+
+
+class Interceptor(
+    grpc.UnaryUnaryClientInterceptor,
+    grpc.UnaryStreamClientInterceptor,
+    grpc.StreamUnaryClientInterceptor,
+    grpc.StreamStreamClientInterceptor,
+):
+    """Attaches *credentials* to the calls of a channel to *authority*."""
+
+    def __init__(self, credentials: Credentials, authority: str) -> None:
+        self._credentials = credentials
+        self._authority = authority
+
+    def intercept_unary_unary(
+        self, continuation: Continuation, client_call_details: grpc.ClientCallDetails, request: Any
+    ) -> Any:
+        return self._one(continuation, client_call_details, request)
+
+    def intercept_stream_unary(
+        self,
+        continuation: Continuation,
+        client_call_details: grpc.ClientCallDetails,
+        request_iterator: Iterator[Any],
+    ) -> Any:
+        return self._one(continuation, client_call_details, Requests(iter(request_iterator)))
+
+    def intercept_unary_stream(
+        self, continuation: Continuation, client_call_details: grpc.ClientCallDetails, request: Any
+    ) -> Any:
+        return _Replies(*self._begun(continuation, client_call_details, request))
+
+    def intercept_stream_stream(
+        self,
+        continuation: Continuation,
+        client_call_details: grpc.ClientCallDetails,
+        request_iterator: Iterator[Any],
+    ) -> Any:
+        requests = Requests(iter(request_iterator))
+        return _Replies(*self._begun(continuation, client_call_details, requests))
+
+    def _begun(
+        self, continuation: Continuation, details: grpc.ClientCallDetails, request: Any
+    ) -> tuple[_Call, Any]:
+        attempts = Attempts(self._credentials, self._authority, details, request)
+        fixed = _Details(
+            details.method,
+            details.timeout,
+            (),
+            details.credentials,
+            getattr(details, "wait_for_ready", None),
+            getattr(details, "compression", None),
+        )
+        call = _Call(attempts, continuation, fixed)
+        return call, call.begin(attempts.first())
+
+    def _one(
+        self, continuation: Continuation, details: grpc.ClientCallDetails, request: Any
+    ) -> Any:
+        call, first = self._begun(continuation, details, request)
+        if not first.done():  # a future
+            return _Reply(call, first)
+        if not is_refusal(first.code()) or not call.attempts.refused():
+            return first
+        second = call.again(first)
+        return first if second is None else second
+
+
+class _Reply(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # of whatever message
+    """A call that is tried once more by itself. Whoever asks for its end waits for the last try.
+
+    The second begins on a thread of its own, for that takes time which the first one's has not.
+    """
+
+    def __init__(self, call: _Call, first: Any) -> None:
+        self._try = call
+        self._first = first
+        self._lock = threading.Lock()
+        self._may_repeat = True
+        self._repeats = False
+        self._last: Future[Any] = Future()
+        """The try that counts, once that is known."""
+        over = partial(self._first_is_over)
+        if not first.add_callback(over):
+            over()
+
+    def _first_is_over(self) -> None:
+        refused = is_refusal(self._first.code())
+        with self._lock:
+            again = self._may_repeat and refused and self._try.attempts.refused()
+            self._may_repeat = False
+            self._repeats = again
+        if again:
+            name = "flyteauth second try"
+            threading.Thread(target=self._second, name=name, daemon=True).start()
+        else:
+            self._settle(self._first)
+
+    def _second(self) -> None:
+        try:
+            second = self._try.again(self._first)
+        except BaseException as error:  # noqa: BLE001  # whatever it is, the caller gets it
+            self._settle(self._first, error)
+        else:
+            self._settle(self._first if second is None else second)
+
+    def _settle(self, last: Any, error: BaseException | None = None) -> None:
+        with self._lock:
+            late = self._last.done()  # cancelled
+            if not late and error is None:
+                self._last.set_result(last)
+            elif not late:
+                self._last.set_exception(error)
+        if late:
+            last.cancel()
+
+    def _settled(self, timeout: float | None = None) -> Any:
+        """The try that counts; raises what has come in its place."""
+        try:
+            return self._last.result(timeout)
+        except TimeoutError:
+            raise grpc.FutureTimeoutError from None
+
+    def _known(self) -> Any:
+        """The same; without one, the refusal."""
+        try:
+            return self._settled()
+        except (Error, grpc.FutureCancelledError):
+            return self._first
+
+    # grpc.Call
+
+    def code(self) -> Any:
+        return grpc.StatusCode.CANCELLED if self.cancelled() else self._known().code()
+
+    def details(self) -> Any:
+        return self._known().details()
+
+    def initial_metadata(self) -> Any:
+        found = self._first.initial_metadata()
+        return self._known().initial_metadata() if self._first.done() else found
+
+    def trailing_metadata(self) -> Any:
+        return self._known().trailing_metadata()
+
+    def is_active(self) -> bool:
+        return not self.done()
+
+    def time_remaining(self) -> Any:
+        return self._try.attempts.left
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        if self.done():
+            return False
+        self.add_done_callback(lambda _: callback())
+        return True
+
+    # grpc.Future
+
+    def cancel(self) -> bool:
+        with self._lock:
+            self._may_repeat = False
+            waits = self._repeats and not self._last.done()
+            if waits:
+                self._last.set_exception(grpc.FutureCancelledError())
+        if waits:
+            return True
+        return bool((self._known() if self._last.done() else self._first).cancel())
+
+    def cancelled(self) -> bool:
+        if not self._last.done():
+            return False
+        error = self._last.exception()
+        if error is not None:
+            return isinstance(error, grpc.FutureCancelledError)
+        return bool(self._last.result().cancelled())
+
+    def running(self) -> bool:
+        return not self.done()
+
+    def done(self) -> bool:
+        if not self._last.done():
+            return False
+        return self._last.exception() is not None or bool(self._last.result().done())
+
+    def result(self, timeout: float | None = None) -> Any:
+        begun = time.monotonic()
+        return self._settled(timeout).result(_left(timeout, begun))
+
+    def exception(self, timeout: float | None = None) -> Any:
+        begun = time.monotonic()
+        try:
+            last = self._settled(timeout)
+        except Error as error:
+            return error
+        return last.exception(_left(timeout, begun))
+
+    def traceback(self, timeout: float | None = None) -> Any:
+        begun = time.monotonic()
+        try:
+            last = self._settled(timeout)
+        except Error as error:
+            return error.__traceback__
+        return last.traceback(_left(timeout, begun))
+
+    def add_done_callback(self, fn: Callable[[Any], None]) -> None:
+        def settled(last: Future[Any]) -> None:
+            ended = partial(fn, self)
+            if last.exception() is not None or not last.result().add_callback(ended):
+                ended()
+
+        self._last.add_done_callback(settled)
+
+
+class _Replies(_Reply):
+    """The same of a call with any number of replies. Once one of them is delivered, there is no
+    second try; and of a try that is repeated none is.
+    """
+
+    def __init__(self, call: _Call, first: Any) -> None:
+        self._reading = first
+        super().__init__(call, first)
+
+    def __iter__(self) -> _Replies:
+        return self
+
+    def __next__(self) -> Any:
+        if self._reading is self._first:
+            try:
+                reply = next(self._first)
+            except grpc.RpcError as error:
+                try:
+                    last = self._settled()
+                except grpc.FutureCancelledError:
+                    raise _Cancelled from error
+                if last is self._first:
+                    raise
+                self._reading = last
+            else:
+                with self._lock:
+                    self._may_repeat = False
+                    delivered = not self._repeats
+                if delivered:
+                    return reply
+                self._reading = self._settled()
+        return next(self._reading)
+
+
+class _Cancelled(grpc.RpcError):
+    """The caller has cancelled a call between its tries."""
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.CANCELLED
+
+    def details(self) -> str:
+        return "the call was cancelled"
+
+
+def _left(timeout: float | None, begun: float) -> float | None:
+    return None if timeout is None else max(0.0, timeout - (time.monotonic() - begun))

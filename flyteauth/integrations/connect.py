@@ -1,0 +1,500 @@
+"""
+A session's credentials on the calls of connectrpc's clients, on asyncio and synchronous::
+
+    from flyteauth.integrations.connect import client, client_sync
+
+    async with client(ProjectServiceClient, session) as projects:
+        await projects.list_projects(...)
+    with client_sync(ProjectServiceClientSync, session) as projects:
+        projects.list_projects(...)
+
+They make a client of any generated class that reaches the session's endpoint as its configuration
+says: TLS or none, certificates, proxy. ``clients`` and ``clients_sync`` make several that share
+their connections. For arguments of the class, hand over ``partial(ProjectServiceClient, …)``.
+
+A call that is refused as unauthenticated is answered by one renewal and one more try, with what is
+left of its timeout, as long as that cannot do anything twice: no reply has been delivered, and,
+where requests are a stream, none was asked for. Otherwise the refusal is the caller's, and the next
+call has the new token. If there are no new credentials the refusal stays; if getting them fails,
+that error of ``flyteauth.errors`` is raised from it. A 407 of a proxy is answered likewise by a new
+``Proxy-Authorization``. A header of the same name that the caller has set is ConfigError.
+
+For a client that was made otherwise there are ``interceptors`` and ``interceptors_sync``. They
+attach credentials only for the host and port of the endpoint, and of the ``origins`` that are
+given; whether a client uses TLS they cannot see. Nor can they see whether its HTTP client follows
+redirects, as pyqwest's does unless told otherwise. It takes ``Authorization`` off when a redirect
+leads elsewhere, and nothing else; so for a server that wants ``flyte-authorization`` they refuse
+to work (ConfigError) until ``follows_redirects=False`` says that they need not fear that.
+
+connectrpc's asynchronous clients are for asyncio. On trio, use a synchronous one in a worker
+thread; it may share its session with the program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from attrs import field, frozen
+
+from .._connection import Connection, connection
+from ..errors import ConfigError, Error
+from ..session import Session, in_portal
+from ._credentials import AsyncRequests, Credentials, Requests, Synchronous, check_own
+
+try:
+    from connectrpc.code import Code
+    from connectrpc.errors import ConnectError
+    from pyqwest import Client, HTTPTransport, Proxy, SyncClient, SyncHTTPTransport
+except ImportError as error:
+    raise ImportError(
+        "flyteauth.integrations.connect needs connectrpc; run: pip install 'flyteauth[connect]'"
+    ) from error
+
+if TYPE_CHECKING:
+    from connectrpc.interceptor import Interceptor, InterceptorSync
+    from connectrpc.request import RequestContext
+
+__all__ = ["client", "client_sync", "clients", "clients_sync", "interceptors", "interceptors_sync"]
+
+REQ = TypeVar("REQ")
+RES = TypeVar("RES")
+C = TypeVar("C")
+_Context = Any  # a RequestContext of whatever messages
+
+# What connectrpc makes of a proxy's 407; it has no code for it.
+_BY_PROXY: Final = HTTPStatus.PROXY_AUTHENTICATION_REQUIRED.phrase
+# What pyqwest takes off when it follows a redirect to another server.
+_TAKEN_OFF: Final = frozenset({"authorization", "proxy-authorization"})
+
+
+def interceptors(
+    session: Session | Synchronous,
+    *,
+    origins: Iterable[str] = (),
+    follows_redirects: bool = True,
+) -> tuple[Interceptor, ...]:
+    """The credentials of *session*, for ``interceptors=`` of an asynchronous client."""
+    return (_Interceptor(session, origins, follows_redirects=follows_redirects),)
+
+
+def interceptors_sync(
+    session: Session | Synchronous,
+    *,
+    origins: Iterable[str] = (),
+    follows_redirects: bool = True,
+) -> tuple[InterceptorSync, ...]:
+    """The credentials of *session*, for ``interceptors=`` of a synchronous client."""
+    return (_InterceptorSync(session, origins, follows_redirects=follows_redirects),)
+
+
+# Clients.
+
+
+@frozen
+class _Maker:
+    """Makes clients of the classes that it is called with."""
+
+    _address: str
+    _interceptors: tuple[Any, ...]
+    _http_client: Any
+
+    def __call__(self, kind: Callable[..., C]) -> C:
+        return kind(self._address, interceptors=self._interceptors, http_client=self._http_client)
+
+
+@asynccontextmanager
+async def clients(
+    session: Session | Synchronous,
+    *,
+    address: str | None = None,
+    origins: Iterable[str] = (),
+    interceptors: Iterable[Interceptor] = (),
+) -> AsyncIterator[_Maker]:
+    """A function that makes clients of generated classes, which share their connections.
+
+    They call the session's endpoint, or *address*, which must be its data plane or in *origins*.
+    Their *interceptors* see a call before it gets credentials. Raises ConfigError.
+    """
+    import anyio.to_thread
+
+    given, ours = tuple(origins), _own(session)
+    way = await connection(ours, address, given)
+    # This builds TLS, and may read the system's certificates.
+    transport = await anyio.to_thread.run_sync(partial(_transport, HTTPTransport, way))
+    async with transport:
+        mine = _Interceptor(ours, given, follows_redirects=False)
+        yield _Maker(way.url, (*interceptors, mine), Client(transport))
+
+
+@contextmanager
+def clients_sync(
+    session: Session | Synchronous,
+    *,
+    address: str | None = None,
+    origins: Iterable[str] = (),
+    interceptors: Iterable[InterceptorSync] = (),
+) -> Iterator[_Maker]:
+    """The same for synchronous clients."""
+    given, ours = tuple(origins), _own(session)
+    way = in_portal(connection, ours, address, given)
+    with _transport(SyncHTTPTransport, way) as transport:
+        mine = _InterceptorSync(ours, given, follows_redirects=False)
+        yield _Maker(way.url, (*interceptors, mine), SyncClient(transport))
+
+
+@asynccontextmanager
+async def client(
+    kind: Callable[..., C],
+    session: Session | Synchronous,
+    *,
+    address: str | None = None,
+    origins: Iterable[str] = (),
+    interceptors: Iterable[Interceptor] = (),
+) -> AsyncIterator[C]:
+    """One client; see ``clients``."""
+    made = clients(session, address=address, origins=origins, interceptors=interceptors)
+    async with made as make:
+        yield make(kind)
+
+
+@contextmanager
+def client_sync(
+    kind: Callable[..., C],
+    session: Session | Synchronous,
+    *,
+    address: str | None = None,
+    origins: Iterable[str] = (),
+    interceptors: Iterable[InterceptorSync] = (),
+) -> Iterator[C]:
+    """One synchronous client; see ``clients``."""
+    made = clients_sync(session, address=address, origins=origins, interceptors=interceptors)
+    with made as make:
+        yield make(kind)
+
+
+def _own(session: Session | Synchronous) -> Session:
+    return session if isinstance(session, Session) else session.session
+
+
+def _transport(kind: Callable[..., C], way: Connection) -> C:
+    # Without a proxy of its own, pyqwest would take one from the environment.
+    proxy = Proxy("http://localhost", no_proxy="*") if way.proxy is None else Proxy(way.proxy)
+    try:
+        return kind(
+            tls_ca_cert=way.ca,
+            tls_include_system_certs=True,
+            proxy=proxy,
+            follow_redirects=False,
+        )
+    except (ValueError, RuntimeError):
+        problem = "holds a certificate that cannot be used"
+    raise ConfigError(
+        f"caCertFilePath: the file {problem}; name one of certificate authorities in PEM form",
+        reason="ca_file",
+    )
+
+
+# Interceptors. All waiting is in functions of Credentials; most calls need none of it.
+
+
+@frozen
+class _Attached:
+    """Headers that go with a call."""
+
+    headers: Mapping[str, str] = field(repr=False)
+
+    def detach(self, ctx: _Context) -> None:
+        """Whoever calls again with the same context starts anew."""
+        for name, value in self.headers.items():
+            if ctx.request_headers.get(name) == value:
+                del ctx.request_headers[name]
+
+
+class _Attaching:
+    """What both kinds of interceptors do."""
+
+    def __init__(
+        self,
+        session: Session | Synchronous,
+        origins: Iterable[str],
+        *,
+        follows_redirects: bool,
+    ) -> None:
+        self._credentials = Credentials(session, origins)
+        self._follows_redirects = follows_redirects
+
+    def _attach(self, ctx: _Context, headers: Mapping[str, str]) -> _Attached:
+        theirs = ctx.request_headers
+        check_own(headers, theirs)
+        if self._follows_redirects and not _TAKEN_OFF.issuperset(map(str.lower, headers)):
+            raise ConfigError(
+                "pyqwest would take the credential along when it follows a redirect to another "
+                "server; make the client with flyteauth.integrations.connect.client, or use an "
+                "HTTP client that follows none and pass follows_redirects=False",
+                reason="redirect",
+            )
+        for name, value in headers.items():
+            theirs[name] = value
+        return _Attached(headers)
+
+    def _refuse(self, error: ConnectError, attached: _Attached) -> bool | None:
+        """Note that *error* is about what was *attached*, if it is; whether a proxy said so."""
+        # BRR-09: no other code is about credentials.
+        if error.code is Code.UNAUTHENTICATED:
+            by_proxy = False
+        elif error.code is Code.UNKNOWN and error.message == _BY_PROXY:
+            by_proxy = True
+        else:
+            return None
+        self._credentials.refuse(attached.headers, by_proxy=by_proxy)
+        return by_proxy
+
+
+class _Interceptor(_Attaching):
+    """For asynchronous clients."""
+
+    async def intercept_unary(
+        self,
+        call_next: Callable[[REQ, RequestContext[REQ, RES]], Awaitable[RES]],
+        request: REQ,
+        ctx: RequestContext[REQ, RES],
+    ) -> RES:
+        return await self._reply(call_next, request, ctx)
+
+    async def intercept_client_stream(
+        self,
+        call_next: Callable[[AsyncIterator[REQ], RequestContext[REQ, RES]], Awaitable[RES]],
+        request: AsyncIterator[REQ],
+        ctx: RequestContext[REQ, RES],
+    ) -> RES:
+        return await self._reply(call_next, AsyncRequests(request), ctx)
+
+    def intercept_server_stream(
+        self,
+        call_next: Callable[[REQ, RequestContext[REQ, RES]], AsyncIterator[RES]],
+        request: REQ,
+        ctx: RequestContext[REQ, RES],
+    ) -> AsyncIterator[RES]:
+        return self._replies(call_next, request, ctx)
+
+    def intercept_bidi_stream(
+        self,
+        call_next: Callable[[AsyncIterator[REQ], RequestContext[REQ, RES]], AsyncIterator[RES]],
+        request: AsyncIterator[REQ],
+        ctx: RequestContext[REQ, RES],
+    ) -> AsyncIterator[RES]:
+        return self._replies(call_next, AsyncRequests(request), ctx)
+
+    async def _reply(
+        self, call_next: Callable[[Any, Any], Awaitable[RES]], request: Any, ctx: _Context
+    ) -> RES:
+        attached = await self._attached(ctx)
+        try:
+            try:
+                return await call_next(request, ctx)
+            except ConnectError as error:
+                refusal = error
+            request, attached = await self._again(refusal, attached, request, ctx)
+            return await call_next(request, ctx)
+        finally:
+            attached.detach(ctx)
+
+    async def _replies(
+        self, call_next: Callable[[Any, Any], AsyncIterator[RES]], request: Any, ctx: _Context
+    ) -> AsyncIterator[RES]:
+        attached, delivered = await self._attached(ctx), False
+        try:
+            replies = call_next(request, ctx)
+            try:
+                async for reply in replies:
+                    delivered = True
+                    yield reply
+                return
+            except ConnectError as error:
+                refusal = error
+            finally:
+                await _aclose(replies)
+            request, attached = await self._again(
+                refusal, attached, None if delivered else request, ctx
+            )
+            replies = call_next(request, ctx)
+            try:
+                async for reply in replies:
+                    yield reply
+            finally:
+                await _aclose(replies)
+        finally:
+            attached.detach(ctx)
+
+    async def _attached(self, ctx: _Context) -> _Attached:
+        headers = self._credentials.at_once(ctx.server_address)
+        if headers is None:
+            with _deadline():
+                headers = await self._credentials.headers(ctx.server_address, _left(ctx))
+        return self._attach(ctx, headers)
+
+    async def _again(
+        self, refusal: ConnectError, attached: _Attached, request: Any, ctx: _Context
+    ) -> tuple[Any, _Attached]:
+        """What to try again, with what; raises *refusal* if there is no more than that to say.
+
+        *request* is None if it must not be sent again.
+        """
+        by_proxy = self._refuse(refusal, attached)
+        again = None if by_proxy is None else _once_more(request)
+        if again is None or by_proxy is None:
+            raise refusal
+        attached.detach(ctx)
+        try:
+            with _deadline():
+                headers = await self._credentials.in_place_of(
+                    attached.headers, _left(ctx), by_proxy=by_proxy
+                )
+        except Error as error:
+            raise error from refusal
+        if headers is None:
+            raise refusal
+        return again, self._attach(ctx, headers)
+
+
+class _InterceptorSync(_Attaching):
+    """For synchronous clients."""
+
+    def intercept_unary_sync(
+        self,
+        call_next: Callable[[REQ, RequestContext[REQ, RES]], RES],
+        request: REQ,
+        ctx: RequestContext[REQ, RES],
+    ) -> RES:
+        return self._reply(call_next, request, ctx)
+
+    def intercept_client_stream_sync(
+        self,
+        call_next: Callable[[Iterator[REQ], RequestContext[REQ, RES]], RES],
+        request: Iterator[REQ],
+        ctx: RequestContext[REQ, RES],
+    ) -> RES:
+        return self._reply(call_next, Requests(iter(request)), ctx)
+
+    def intercept_server_stream_sync(
+        self,
+        call_next: Callable[[REQ, RequestContext[REQ, RES]], Iterator[RES]],
+        request: REQ,
+        ctx: RequestContext[REQ, RES],
+    ) -> Iterator[RES]:
+        return self._replies(call_next, request, ctx)
+
+    def intercept_bidi_stream_sync(
+        self,
+        call_next: Callable[[Iterator[REQ], RequestContext[REQ, RES]], Iterator[RES]],
+        request: Iterator[REQ],
+        ctx: RequestContext[REQ, RES],
+    ) -> Iterator[RES]:
+        return self._replies(call_next, Requests(iter(request)), ctx)
+
+    def _reply(self, call_next: Callable[[Any, Any], RES], request: Any, ctx: _Context) -> RES:
+        attached = self._attached(ctx)
+        try:
+            try:
+                return call_next(request, ctx)
+            except ConnectError as error:
+                refusal = error
+            request, attached = self._again(refusal, attached, request, ctx)
+            return call_next(request, ctx)
+        finally:
+            attached.detach(ctx)
+
+    def _replies(
+        self, call_next: Callable[[Any, Any], Iterator[RES]], request: Any, ctx: _Context
+    ) -> Iterator[RES]:
+        attached, delivered = self._attached(ctx), False
+        try:
+            replies = call_next(request, ctx)
+            try:
+                for reply in replies:
+                    delivered = True
+                    yield reply
+                return
+            except ConnectError as error:
+                refusal = error
+            finally:
+                _close(replies)
+            request, attached = self._again(refusal, attached, None if delivered else request, ctx)
+            replies = call_next(request, ctx)
+            try:
+                yield from replies
+            finally:
+                _close(replies)
+        finally:
+            attached.detach(ctx)
+
+    def _attached(self, ctx: _Context) -> _Attached:
+        headers = self._credentials.at_once(ctx.server_address)
+        if headers is None:
+            with _deadline():
+                headers = in_portal(self._credentials.headers, ctx.server_address, _left(ctx))
+        return self._attach(ctx, headers)
+
+    def _again(
+        self, refusal: ConnectError, attached: _Attached, request: Any, ctx: _Context
+    ) -> tuple[Any, _Attached]:
+        by_proxy = self._refuse(refusal, attached)
+        again = None if by_proxy is None else _once_more(request)
+        if again is None or by_proxy is None:
+            raise refusal
+        attached.detach(ctx)
+        renew = partial(self._credentials.in_place_of, by_proxy=by_proxy)
+        try:
+            with _deadline():
+                headers = in_portal(renew, attached.headers, _left(ctx))
+        except Error as error:
+            raise error from refusal
+        if headers is None:
+            raise refusal
+        return again, self._attach(ctx, headers)
+
+
+def _once_more(request: Any) -> Any:
+    """The request for another try; None if it is a stream of which some was asked for."""
+    return request.again() if isinstance(request, AsyncRequests | Requests) else request
+
+
+def _left(ctx: _Context) -> float | None:
+    """Seconds."""
+    left: float | None = ctx.timeout_ms
+    return None if left is None else max(0.0, left / 1000)
+
+
+@contextmanager
+def _deadline() -> Generator[None]:
+    """A call's timeout is over: say it as connectrpc does."""
+    try:
+        yield
+    except TimeoutError:
+        late = ConnectError(Code.DEADLINE_EXCEEDED, "Request timed out")
+    else:
+        return
+    raise late
+
+
+async def _aclose(replies: Any) -> None:
+    # On the task that reads them: a generator does not close the one that it reads from.
+    if (aclose := getattr(replies, "aclose", None)) is not None:
+        await aclose()
+
+
+def _close(replies: Any) -> None:
+    if (close := getattr(replies, "close", None)) is not None:
+        close()
