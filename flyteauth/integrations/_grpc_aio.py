@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
+from contextlib import contextmanager
 from typing import Any, cast
 
 import grpc
@@ -36,9 +37,26 @@ class _Call:
         return await self.continuation(details, self.attempts.request)
 
     async def again(self) -> Any:
-        """Another try; None if it would be in vain. Raises what Session.headers raises."""
-        metadata = await self.attempts.again()
+        """Another try; None if it would be in vain. Raises AioRpcError if the time is over, and
+        what Session.headers raises.
+        """
+        with _deadline():
+            metadata = await self.attempts.again()
         return None if metadata is None else await self.begin(metadata)
+
+
+@contextmanager
+def _deadline() -> Generator[None]:
+    """A call's timeout is over: say it as grpc.aio does."""
+    try:
+        yield
+    except TimeoutError:
+        nothing = grpc.aio.Metadata()
+        late = grpc.StatusCode.DEADLINE_EXCEEDED
+        error = grpc.aio.AioRpcError(late, nothing, nothing, str(late.value[1]))
+    else:
+        return
+    raise error
 
 
 class _Attaching:
@@ -53,7 +71,9 @@ class _Attaching:
             self._credentials, self._authority, cast("grpc.ClientCallDetails", details), request
         )
         call = _Call(attempts, continuation, details)
-        return call, await call.begin(await attempts.afirst())
+        with _deadline():
+            metadata = await attempts.afirst()
+        return call, await call.begin(metadata)
 
 
 # grpc.aio takes an interceptor for calls of one kind only.
@@ -143,7 +163,8 @@ class _Course:
     may_repeat: bool = True
     repeats: bool = False
     cancelled: bool = False
-    error: Error | None = None
+    error: Error | grpc.aio.AioRpcError | None = None
+    """What has come in place of a second try."""
 
 
 async def _settle(course: _Course, call: _Call) -> None:
@@ -158,7 +179,7 @@ async def _settle(course: _Course, call: _Call) -> None:
     course.repeats = True
     try:
         second = await call.again()
-    except Error as error:
+    except (Error, grpc.aio.AioRpcError) as error:
         course.error = error
     else:
         course.last = course.first if second is None else second
@@ -243,7 +264,10 @@ class _Tried(grpc.aio.Call):
 
     async def code(self) -> Any:
         last = await self._settled()
-        return grpc.StatusCode.CANCELLED if self._course.cancelled else await last.code()
+        if self._course.cancelled:
+            return grpc.StatusCode.CANCELLED
+        error = self._course.error
+        return error.code() if isinstance(error, grpc.aio.AioRpcError) else await last.code()
 
     async def details(self) -> Any:
         return await (await self._settled()).details()
@@ -276,7 +300,7 @@ class _Writing(_Tried):
     @property
     def _done_writing_flag(self) -> bool:
         """grpc.aio looks at it before it writes."""
-        return bool(self._course.last._done_writing_flag)
+        return bool(self._course.last._done_writing_flag)  # noqa: SLF001
 
     async def write(self, request: Any) -> None:
         await self._course.last.write(request)

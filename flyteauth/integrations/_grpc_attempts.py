@@ -35,13 +35,11 @@ class Attempts:
 
     @property
     def left(self) -> float | None:
-        """Seconds. With none left, grpcio itself says so, in the shape that callers expect."""
+        """Seconds."""
         return None if self._until is None else max(0.0, self._until - time.monotonic())
 
     def first(self) -> Metadata:
-        """What to send; without credentials only if the time is over. Raises what
-        Session.headers raises.
-        """
+        """What to send. Raises TimeoutError, and what Session.headers raises."""
         headers = self._credentials.at_once(self._authority)
         if headers is not None:
             return self._with(headers)
@@ -50,10 +48,7 @@ class Attempts:
     async def afirst(self) -> Metadata:
         headers = self._credentials.at_once(self._authority)
         if headers is None:
-            try:
-                headers = await self._credentials.headers(self._authority, self.left)
-            except TimeoutError:
-                headers = {}
+            headers = await self._credentials.headers(self._authority, self.left)
         return self._with(headers)
 
     def refused(self) -> bool:
@@ -67,13 +62,10 @@ class Attempts:
         return True
 
     async def again(self) -> Metadata | None:
-        """What to send after a refusal; None if there is nothing else. Raises what
-        Session.headers raises.
+        """What to send after a refusal; None if there is nothing else. Raises TimeoutError, and
+        what Session.headers raises.
         """
-        try:
-            headers = await self._credentials.in_place_of(self._sent, self.left)
-        except TimeoutError:
-            headers = {}
+        headers = await self._credentials.in_place_of(self._sent, self.left)
         return None if headers is None else self._with(headers)
 
     def _with(self, headers: Mapping[str, str]) -> Metadata:

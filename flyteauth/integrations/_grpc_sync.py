@@ -48,6 +48,8 @@ class _Call:
         """
         try:
             metadata = in_portal(self.attempts.again)
+        except TimeoutError:
+            return Ended(grpc.StatusCode.DEADLINE_EXCEEDED)
         except Error as error:
             raise error from refusal
         return None if metadata is None else self.begin(metadata)
@@ -105,7 +107,11 @@ class Interceptor(
             getattr(details, "compression", None),
         )
         call = _Call(attempts, continuation, fixed)
-        return call, call.begin(attempts.first())
+        try:
+            metadata = attempts.first()
+        except TimeoutError:
+            return call, Ended(grpc.StatusCode.DEADLINE_EXCEEDED)
+        return call, call.begin(metadata)
 
     def _one(
         self, continuation: Continuation, details: grpc.ClientCallDetails, request: Any
@@ -133,14 +139,13 @@ class _Reply(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # of whatever m
         self._repeats = False
         self._last: Future[Any] = Future()
         """The try that counts, once that is known."""
-        over = partial(self._first_is_over)
-        if not first.add_callback(over):
-            over()
+        if not first.add_callback(partial(self._first_is_over)):
+            self._first_is_over()
 
     def _first_is_over(self) -> None:
-        refused = is_refusal(self._first.code())
+        again = is_refusal(self._first.code()) and self._try.attempts.refused()
         with self._lock:
-            again = self._may_repeat and refused and self._try.attempts.refused()
+            again = again and self._may_repeat
             self._may_repeat = False
             self._repeats = again
         if again:
@@ -178,13 +183,13 @@ class _Reply(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # of whatever m
         """The same; without one, the refusal."""
         try:
             return self._settled()
-        except (Error, grpc.FutureCancelledError):
+        except Error:
             return self._first
 
     # grpc.Call
 
     def code(self) -> Any:
-        return grpc.StatusCode.CANCELLED if self.cancelled() else self._known().code()
+        return self._known().code()
 
     def details(self) -> Any:
         return self._known().details()
@@ -215,18 +220,13 @@ class _Reply(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # of whatever m
             self._may_repeat = False
             waits = self._repeats and not self._last.done()
             if waits:
-                self._last.set_exception(grpc.FutureCancelledError())
+                self._last.set_result(Ended(grpc.StatusCode.CANCELLED))
         if waits:
             return True
         return bool((self._known() if self._last.done() else self._first).cancel())
 
     def cancelled(self) -> bool:
-        if not self._last.done():
-            return False
-        error = self._last.exception()
-        if error is not None:
-            return isinstance(error, grpc.FutureCancelledError)
-        return bool(self._last.result().cancelled())
+        return self._last.done() and bool(self._known().cancelled())
 
     def running(self) -> bool:
         return not self.done()
@@ -281,11 +281,8 @@ class _Replies(_Reply):
         if self._reading is self._first:
             try:
                 reply = next(self._first)
-            except grpc.RpcError as error:
-                try:
-                    last = self._settled()
-                except grpc.FutureCancelledError:
-                    raise _Cancelled from error
+            except grpc.RpcError:
+                last = self._settled()
                 if last is self._first:
                     raise
                 self._reading = last
@@ -299,14 +296,65 @@ class _Replies(_Reply):
         return next(self._reading)
 
 
-class _Cancelled(grpc.RpcError):
-    """The caller has cancelled a call between its tries."""
+class Ended(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
+    """A call that came to its end here and not at a server, as grpcio would show it."""
+
+    def __init__(self, code: grpc.StatusCode) -> None:
+        super().__init__(code.value[1])
+        self._code = code
 
     def code(self) -> grpc.StatusCode:
-        return grpc.StatusCode.CANCELLED
+        return self._code
 
     def details(self) -> str:
-        return "the call was cancelled"
+        return str(self._code.value[1])
+
+    def initial_metadata(self) -> Any:
+        return ()
+
+    def trailing_metadata(self) -> Any:
+        return ()
+
+    def is_active(self) -> bool:
+        return False
+
+    def time_remaining(self) -> Any:
+        return None
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        return False
+
+    def cancel(self) -> bool:
+        return False
+
+    def cancelled(self) -> bool:
+        return self._code is grpc.StatusCode.CANCELLED
+
+    def running(self) -> bool:
+        return False
+
+    def done(self) -> bool:
+        return True
+
+    def result(self, timeout: float | None = None) -> Any:
+        raise self.exception()
+
+    def exception(self, timeout: float | None = None) -> Any:
+        if self.cancelled():
+            raise grpc.FutureCancelledError
+        return self
+
+    def traceback(self, timeout: float | None = None) -> Any:
+        return self.exception().__traceback__
+
+    def add_done_callback(self, fn: Callable[[Any], None]) -> None:
+        fn(self)
+
+    def __iter__(self) -> Ended:
+        return self
+
+    def __next__(self) -> Any:
+        raise self
 
 
 def _left(timeout: float | None, begun: float) -> float | None:

@@ -217,9 +217,10 @@ class _Attached:
 
     def detach(self, ctx: _Context) -> None:
         """Whoever calls again with the same context starts anew."""
+        theirs = _request_headers(ctx)
         for name, value in self.headers.items():
-            if ctx.request_headers.get(name) == value:
-                del ctx.request_headers[name]
+            if theirs.get(name) == value:
+                del theirs[name]
 
 
 class _Attaching:
@@ -236,7 +237,7 @@ class _Attaching:
         self._follows_redirects = follows_redirects
 
     def _attach(self, ctx: _Context, headers: Mapping[str, str]) -> _Attached:
-        theirs = ctx.request_headers
+        theirs = _request_headers(ctx)
         check_own(headers, theirs)
         if self._follows_redirects and not _TAKEN_OFF.issuperset(map(str.lower, headers)):
             raise ConfigError(
@@ -339,10 +340,10 @@ class _Interceptor(_Attaching):
             attached.detach(ctx)
 
     async def _attached(self, ctx: _Context) -> _Attached:
-        headers = self._credentials.at_once(ctx.server_address)
+        headers = self._credentials.at_once(_authority(ctx))
         if headers is None:
             with _deadline():
-                headers = await self._credentials.headers(ctx.server_address, _left(ctx))
+                headers = await self._credentials.headers(_authority(ctx), _left(ctx))
         return self._attach(ctx, headers)
 
     async def _again(
@@ -441,10 +442,10 @@ class _InterceptorSync(_Attaching):
             attached.detach(ctx)
 
     def _attached(self, ctx: _Context) -> _Attached:
-        headers = self._credentials.at_once(ctx.server_address)
+        headers = self._credentials.at_once(_authority(ctx))
         if headers is None:
             with _deadline():
-                headers = in_portal(self._credentials.headers, ctx.server_address, _left(ctx))
+                headers = in_portal(self._credentials.headers, _authority(ctx), _left(ctx))
         return self._attach(ctx, headers)
 
     def _again(
@@ -471,10 +472,29 @@ def _once_more(request: Any) -> Any:
     return request.again() if isinstance(request, AsyncRequests | Requests) else request
 
 
+# A context has methods up to connectrpc 0.10, and properties since.
+
+
+def _value(attribute: Any) -> Any:
+    return attribute() if callable(attribute) else attribute
+
+
+def _request_headers(ctx: _Context) -> Any:
+    return _value(ctx.request_headers)
+
+
 def _left(ctx: _Context) -> float | None:
     """Seconds."""
-    left: float | None = ctx.timeout_ms
+    left: float | None = _value(ctx.timeout_ms)
     return None if left is None else max(0.0, left / 1000)
+
+
+def _authority(ctx: _Context) -> str:
+    """Host and port. Up to connectrpc 0.10, the path of an address is in it, before the port of
+    the scheme if there is no other.
+    """
+    host, path, rest = (_value(ctx.server_address) or "").partition("/")
+    return f"{host}:{rest.rpartition(':')[2]}" if path and ":" not in host else host
 
 
 @contextmanager
