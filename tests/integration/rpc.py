@@ -5,17 +5,20 @@ same: with one method of each kind, synchronous or not, of either library.
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from functools import partial
-from typing import Any, Literal, cast
+from pathlib import Path
+from typing import Any, Literal
 
 import anyio.to_thread
 import grpc
 import grpc.aio
+import uvicorn
 from attrs import define, field, frozen
 from connectrpc.client import ConnectClient, ConnectClientSync
 from connectrpc.code import Code
@@ -24,7 +27,7 @@ from connectrpc.method import IdempotencyLevel, MethodInfo
 from connectrpc.server import ConnectASGIApplication, Endpoint
 from google.protobuf.wrappers_pb2 import StringValue
 
-from flyteauth.devserver.serve import _Server, bind
+from flyteauth.devserver.serve import bind
 from flyteauth.integrations import connect, grpc as grpc_integration
 from flyteauth.session import Session
 
@@ -227,23 +230,43 @@ def application(gate: Gate) -> ConnectASGIApplication[_Echo]:
 
 
 @contextmanager
-def asgi(app: Any) -> Iterator[int]:
-    """*app* on a loopback port, on a thread of its own."""
+def asgi(app: Any, identity: Path | None = None) -> Iterator[int]:
+    """*app* on a loopback port, on a thread of its own; over TLS with the key and the certificates
+    in the file *identity*.
+    """
+    ready = threading.Event()
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets=sockets)
+            ready.set()
+
     sockets = bind()
-    port: int = sockets[0].getsockname()[1]
-    server = _Server(cast(Any, app), sockets)
-    server.start()
+    config = uvicorn.Config(
+        app,
+        http="h11",
+        lifespan="off",
+        log_config=None,
+        log_level="critical",
+        ssl_certfile=identity,
+        timeout_graceful_shutdown=1,
+    )
+    server = Server(config)
+    thread = threading.Thread(target=server.run, args=(sockets,), daemon=True)
+    thread.start()
     try:
-        server.wait()
-        yield port
+        assert ready.wait(10.0)
+        yield sockets[0].getsockname()[1]
     finally:
-        server.stop()
-        server.join()
+        server.should_exit = True
+        thread.join()
+        for listener in sockets:
+            listener.close()
 
 
 @contextmanager
-def connect_server(gate: Gate) -> Iterator[int]:
-    with asgi(application(gate)) as port:
+def connect_server(gate: Gate, identity: Path | None = None) -> Iterator[int]:
+    with asgi(application(gate), identity) as port:
         yield port
 
 
