@@ -42,17 +42,14 @@ class _Call:
         details = evolve(self.details, metadata=metadata, timeout=self.attempts.left)
         return self.continuation(details, self.attempts.request)
 
-    def again(self, refusal: Any) -> Any:
-        """Another try in place of *refusal*; None if it would be in vain. Blocks until it has
-        begun; raises what Session.headers raises, from *refusal*.
+    def renewed(self, refusal: Any) -> Metadata | None:
+        """What to send in place of what *refusal* is about; None if there is nothing else. Blocks;
+        raises TimeoutError, and, from *refusal*, what Session.headers raises.
         """
         try:
-            metadata = in_portal(self.attempts.again)
-        except TimeoutError:
-            return Ended(grpc.StatusCode.DEADLINE_EXCEEDED)
+            return in_portal(self.attempts.again)
         except Error as error:
             raise error from refusal
-        return None if metadata is None else self.begin(metadata)
 
 
 class Interceptor(
@@ -117,12 +114,9 @@ class Interceptor(
         self, continuation: Continuation, details: grpc.ClientCallDetails, request: Any
     ) -> Any:
         call, first = self._begun(continuation, details, request)
-        if not first.done():  # a future
-            return _Reply(call, first)
-        if not is_refusal(first.code()) or not call.attempts.refused():
+        if first.done() and not is_refusal(first.code()):  # as nearly always, if it is not a future
             return first
-        second = call.again(first)
-        return first if second is None else second
+        return _Reply(call, first)
 
 
 class _Reply(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # of whatever message
@@ -139,7 +133,7 @@ class _Reply(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # of whatever m
         self._repeats = False
         self._last: Future[Any] = Future()
         """The try that counts, once that is known."""
-        if not first.add_callback(partial(self._first_is_over)):
+        if not _will_tell(first, partial(self._first_is_over)):
             self._first_is_over()
 
     def _first_is_over(self) -> None:
@@ -156,11 +150,15 @@ class _Reply(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # of whatever m
 
     def _second(self) -> None:
         try:
-            second = self._try.again(self._first)
+            metadata = self._try.renewed(self._first)
+            if metadata is None:
+                self._settle(self._first)
+            elif not self._last.done():  # as it is where the call was cancelled
+                self._settle(self._try.begin(metadata))
+        except TimeoutError:
+            self._settle(Ended(grpc.StatusCode.DEADLINE_EXCEEDED))
         except BaseException as error:  # noqa: BLE001  # whatever it is, the caller gets it
             self._settle(self._first, error)
-        else:
-            self._settle(self._first if second is None else second)
 
     def _settle(self, last: Any, error: BaseException | None = None) -> None:
         with self._lock:
@@ -259,7 +257,7 @@ class _Reply(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # of whatever m
     def add_done_callback(self, fn: Callable[[Any], None]) -> None:
         def settled(last: Future[Any]) -> None:
             ended = partial(fn, self)
-            if last.exception() is not None or not last.result().add_callback(ended):
+            if last.exception() is not None or not _will_tell(last.result(), ended):
                 ended()
 
         self._last.add_done_callback(settled)
@@ -355,6 +353,11 @@ class Ended(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
 
     def __next__(self) -> Any:
         raise self
+
+
+def _will_tell(call: Any, callback: Callable[[], None]) -> bool:
+    """Whether *call* will call *callback* at its end: not if that has come."""
+    return not call.done() and bool(call.add_callback(callback))
 
 
 def _left(timeout: float | None, begun: float) -> float | None:
