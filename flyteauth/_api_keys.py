@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 
 from attrs import field, frozen
 
@@ -152,10 +153,19 @@ class ApiKey:
         client_id = text(app, "clientId")
         if not client_id:
             raise malformed("clientId")
-        # JSON writes a 64-bit number as text.
-        issued_at = str(app.get("clientIdIssuedAt") or "")
-        created_at = float(issued_at) if re.fullmatch("[0-9]{1,12}", issued_at) else None
+        created_at = _posix(app.get("clientIdIssuedAt"))
         return cls(client_id, text(app, "clientName") or client_id, created_at)
+
+
+def _posix(timestamp: object) -> float | None:
+    """POSIX seconds of a google.protobuf.Timestamp, which JSON writes in RFC 3339; None for what
+    is none. It is only shown.
+    """
+    try:
+        at = datetime.fromisoformat(str(timestamp))
+    except ValueError:
+        return None
+    return at.timestamp() if at.tzinfo is not None and at.year > 1 else None
 
 
 def _client_id(name: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ._sansio.tokens import Token
     from ._setup import Setup
     from ._target import Target
+    from .config import Settings
 
 # Everything else is imported where it is needed, and for the first time by prepare, in a worker
 # thread: a session that only mentions itself costs little, and no event loop waits for an import.
@@ -111,6 +112,8 @@ class Lifetime:
         self.may_ask = may_ask
         self.flights = flights
         self.offer = Offer()
+        self.ask: Callable[[Settings], Awaitable[Target]] | None = None
+        """Another way to ask the control plane how to log in than over HTTP."""
         self.held: Held | None = None
         self.rejected: str | None = None
         self.over = False
@@ -378,6 +381,9 @@ class Lifetime:
         known = None if fresh or self._target_is_fresh else await setup.machine.target(key)
         if known is not None:
             return known
+        if self.ask is not None and setup.settings.issuer is None:
+            self._target_is_fresh = True
+            return await self.ask(setup.settings)  # it is told less than others should know
         target = await discover(setup.driver, setup.settings)
         self._target_is_fresh = True
         await setup.machine.keep_target(key, target)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import anyio
@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 
 from ._io.drive import Driver
 from ._io.entropy import random_bits
-from ._sansio.client import AuthorizationServer, Client
+from ._sansio.client import AuthorizationServer, Client, parse_metadata
 from ._sansio.discovery import (
     Discovery,
     PublicClient,
@@ -19,8 +19,10 @@ from ._sansio.discovery import (
     authorization_server,
     check_redirect_uri,
     issuer_metadata,
+    parse_public_client,
     public_client,
 )
+from ._sansio.http import Object
 from .config import Settings
 from .errors import ConfigError, Error, InvalidResponse
 
@@ -116,10 +118,26 @@ async def discover(driver: Driver, settings: Settings) -> Target:
                 reason="provenance",
             )
         server = own
-    if server is not None or settings.endpoints:
-        endpoints: dict[str, Any] = dict(settings.endpoints)
-        server = evolve(server or AuthorizationServer(), **endpoints)
-    return Target(server, public)
+    return Target(_as_configured(server, settings), public)
+
+
+def as_told(settings: Settings, metadata: Mapping[str, Any], public: Mapping[str, Any]) -> Target:
+    """The same by what a control plane has told somebody else: the messages of its
+    AuthMetadataService, in the spelling of the RFCs. Raises InvalidResponse.
+    """
+    server = None
+    if metadata.get("token_endpoint"):
+        server = parse_metadata(Object(metadata), settings.plain_host)
+    return Target(_as_configured(server, settings), parse_public_client(Object(public)))
+
+
+def _as_configured(
+    server: AuthorizationServer | None, settings: Settings
+) -> AuthorizationServer | None:
+    if server is None and not settings.endpoints:
+        return None
+    endpoints: dict[str, Any] = dict(settings.endpoints)
+    return evolve(server or AuthorizationServer(), **endpoints)
 
 
 async def _both(

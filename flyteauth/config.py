@@ -21,7 +21,8 @@ admin.issuer
 admin.authType, FLYTE_AUTH_TYPE
     Pkce (default), DeviceFlow, ClientSecret, ExternalCommand, Passthrough or NoAuth, spelled so. A
     client secret makes it ClientSecret, unless the argument auth_type or headless says otherwise.
-    NoAuth sends no credentials, and asks nobody whether any are wanted.
+    NoAuth sends no credentials, and asks nobody whether any are wanted. flyteauth, by which
+    flytekit finds us, is the default.
 admin.clientId
     Text.
 admin.clientSecretLocation
@@ -73,7 +74,9 @@ admin.tokenStore
 admin.account
     Label that keeps several logins at one endpoint apart.
 admin.command, FLYTE_AUTH_COMMAND
-    Command that prints a token: list, JSON array, or a line as in a shell.
+    Command that prints a token: list, JSON array, or a line as in a shell. Where that is
+    ``flyteauth token``, so that other programs ask us, the file that its ``--config`` names takes
+    the place of the section admin, and its other words come right after the arguments.
 admin.commandTimeout
     Seconds that a command may take. Default 60.
 admin.proxyCommand, FLYTE_AUTH_PROXY_COMMAND
@@ -102,6 +105,7 @@ from . import _config_values as values
 from ._config_file import ConfigFile, contents, find, same_key
 from ._config_values import Found
 from ._endpoint import Endpoint, parse_endpoint
+from ._own_command import Layer, asked, followed
 from ._sansio.errors import ConfigError
 from ._sansio.urls import plain_host
 from ._sansio.value import Value
@@ -391,8 +395,7 @@ _ARGUMENTS: Final[Mapping[str, str]] = {
     "api_key": "api_key",
 }
 
-# What was given, in one place, by the name of the setting.
-_Layer = Mapping[str, Found]
+_ELSEWHERE: Final = frozenset(s.name for s in SETTINGS if s.section != "admin")
 
 
 def resolve(
@@ -411,19 +414,22 @@ def resolve(
     """
     given = _from_arguments(arguments)
     file, considered = find(path, environ or {}, search=search)
-    configured = [_from_environment(environ or {}), _from_file(file)]
+    words, configured, led = followed(
+        _from_environment(environ or {}), _from_file(file), _from_file, elsewhere=_ELSEWHERE
+    )
     layers = [
         given,
-        _from_api_key(given, environ or {}, configured),
+        words,
+        _from_api_key({**words, **given}, environ or {}, configured),
         *(_with_secret(layer, os.environ if environ is None else environ) for layer in configured),
     ]
     found = {name: [layer[name] for layer in layers if name in layer] for name in _FIELDS}
     chosen = {name: candidates[0] for name, candidates in found.items() if candidates}
-    if layers[1]:  # whose secret must not go where a file says that happens to lie here
+    if layers[2]:  # whose secret must not go where a file says that happens to lie here
         for name in ("issuer", "endpoints"):
             if name in chosen and chosen[name] is layers[-1].get(name):
                 del chosen[name]
-    if auth_type := _who(given, chosen):
+    if auth_type := _who({**words, **given}, chosen):
         chosen["auth_type"] = auth_type
     resolved = {name: convert(chosen[name]) for name, convert in _CONVERT.items() if name in chosen}
     if "client_secret" in chosen:
@@ -438,8 +444,9 @@ def resolve(
             for name, candidates in found.items()
             if (lost := tuple(x.source for x in candidates if _has_lost(x, chosen.get(name))))
         },
-        considered=considered,
+        considered=(*considered, *led),
     )
+    _require_another_command(settings, chosen)
     _require_identity(settings, configured)
     return settings.replace(endpoint=_endpoint(settings, chosen.get("endpoint")))
 
@@ -472,7 +479,7 @@ def check_arguments(arguments: Mapping[str, object]) -> None:
         raise TypeError(f"there is no setting {argument!r}")
 
 
-def _from_arguments(arguments: Mapping[str, object]) -> _Layer:
+def _from_arguments(arguments: Mapping[str, object]) -> Layer:
     check_arguments(arguments)
     layer: dict[str, Found] = {}
     for argument, value in arguments.items():
@@ -485,17 +492,17 @@ def _from_arguments(arguments: Mapping[str, object]) -> _Layer:
     return layer
 
 
-def _from_environment(environ: Mapping[str, str]) -> _Layer:
+def _from_environment(environ: Mapping[str, str]) -> Layer:
     layer: dict[str, Found] = {}
     for setting in SETTINGS:
         for variable in setting.variables:
             if value := environ.get(variable):
                 source = f"environment variable {variable}"
                 layer.setdefault(setting.name, Found(setting.name, value, source))
-    return layer
+    return _without_our_name(layer)
 
 
-def _from_file(file: ConfigFile | None) -> _Layer:
+def _from_file(file: ConfigFile | None) -> Layer:
     """What the file says. As in Flyte's own tools, a value that is null or empty is not there."""
     layer: dict[str, Found] = {}
     for setting in SETTINGS if file else ():
@@ -510,10 +517,30 @@ def _from_file(file: ConfigFile | None) -> _Layer:
         for value in found:
             if value is not None and value not in ("", [], {}):
                 layer[setting.name] = Found(setting.name, value, source)
-    return layer
+    return _without_our_name(layer)
 
 
-def _from_api_key(given: _Layer, environ: Mapping[str, str], configured: list[_Layer]) -> _Layer:
+def _without_our_name(layer: Layer) -> Layer:
+    """An authType of flyteauth, which flytekit finds us by, says nothing of how to log in."""
+    auth_type = layer.get("auth_type")
+    if auth_type is None or str(auth_type.value).strip().lower() != "flyteauth":
+        return layer
+    return {name: found for name, found in layer.items() if name != "auth_type"}
+
+
+def _require_another_command(settings: Settings, chosen: Layer) -> None:
+    """Raise ConfigError for a command of ours that would ask itself."""
+    if settings.auth_type != "ExternalCommand" or settings.command is None:
+        return
+    if chosen["command"].argument or asked(settings.command) is None:
+        return
+    raise chosen["command"].wrong(
+        "this is flyteauth's own command, which would ask itself",
+        "set authType to how you log in, or have --config name the file that says so",
+    )
+
+
+def _from_api_key(given: Layer, environ: Mapping[str, str], configured: list[Layer]) -> Layer:
     found = given.get("api_key")
     if found is None:
         another = "auth_type" in given and _auth_type(given["auth_type"]) != "ClientSecret"
@@ -549,7 +576,7 @@ def _from_api_key(given: _Layer, environ: Mapping[str, str], configured: list[_L
     return {name: Found(name, value, source) for name, value in parts.items() if value}
 
 
-def _with_secret(layer: _Layer, environ: Mapping[str, str]) -> _Layer:
+def _with_secret(layer: Layer, environ: Mapping[str, str]) -> Layer:
     """The layer with the place of its client secret, if it has one.
 
     A variable that is not set is no secret: one file often serves people and machines.
@@ -575,7 +602,7 @@ def _client_secret(found: Found, environ: Mapping[str, str] | None) -> Secret:
     return Secret("value", found.source, found.value)
 
 
-def _headless(given: _Layer) -> bool:
+def _headless(given: Layer) -> bool:
     """Whether a login without a browser was asked for. An API key needs neither."""
     headless = given.get("headless")
     if headless is None or not values.flag(headless):
@@ -587,7 +614,7 @@ def _headless(given: _Layer) -> bool:
     return "api_key" not in given
 
 
-def _who(given: _Layer, chosen: _Layer) -> Found | None:
+def _who(given: Layer, chosen: Layer) -> Found | None:
     """What decides on the authType."""
     if _headless(given):
         return Found("auth_type", "DeviceFlow", given["headless"].source)
@@ -596,7 +623,7 @@ def _who(given: _Layer, chosen: _Layer) -> Found | None:
     return chosen.get("auth_type")
 
 
-def _require_identity(settings: Settings, configured: list[_Layer]) -> None:
+def _require_identity(settings: Settings, configured: list[Layer]) -> None:
     """Raise ConfigError if the authType lacks what it logs in with."""
     if settings.client_secret is None:
         for layer in configured:

@@ -1,26 +1,46 @@
 """
-What the tests need from outside Python. ``python -m tests.services`` gets what is missing, where
-it may (as root, with apt-get), and says what there is. A test asks with ``require("chromium")``.
+What the tests need from outside, and the tools that people already run, each in an environment of
+its own. ``python -m tests.services`` gets what is missing, where it may (Debian's packages as root,
+with apt-get), and says what there is. A test asks with ``require("chromium")``.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from attrs import frozen
 
-DEADLINE: Final = 300.0  # seconds for one run of apt-get
+DEADLINE: Final = 300.0  # seconds for one run of apt-get or pip
+ROOT: Final = Path(__file__).parents[1]
 _STOP_GRACE: Final = 20.0
 
 
+Run = Callable[[Sequence[str]], bool]
+
+
+class Service(Protocol):
+    """Something that tests need."""
+
+    @property
+    def purpose(self) -> str: ...
+
+    def path(self) -> str | None:
+        """Where it is, if it is there."""
+
+    def install(self, run: Run) -> str:
+        """Install it; what kept it from that, or nothing."""
+
+
 @frozen
-class Service:
+class Program:
     """A program, under any of these names, and the Debian packages that bring it."""
 
     names: tuple[str, ...]
@@ -30,14 +50,81 @@ class Service:
     def path(self) -> str | None:
         return next(filter(None, map(shutil.which, self.names)), None)
 
+    def install(self, run: Run) -> str:
+        if shutil.which("apt-get") is None:
+            return "there is no apt-get"
+        if os.geteuid() != 0:
+            return "only root may install it"
+        command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *self.packages]
+        # The lists of packages may be missing or old, and are only fetched where they are.
+        if run(command) or (run(["apt-get", "update", "-q"]) and run(command)):
+            return "" if self.path() else "its package did not bring it"
+        return "apt-get failed"
+
+
+@frozen
+class Environment:
+    """A virtual environment with this checkout and a dependency group of pyproject.toml; its path
+    is that of its Python.
+    """
+
+    group: str
+    purpose: str
+    root: Path = ROOT
+
+    def path(self) -> str | None:
+        try:
+            made_of = json.loads((self._folder / "made_of.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+        return str(self._python) if made_of == self._wanted() else None
+
+    def install(self, run: Run) -> str:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        pip = [str(self._python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        steps = (
+            [sys.executable, "-m", "venv", str(self._folder)],
+            [*pip, "--upgrade", "pip>=25.1"],  # which knows of groups
+            [*pip, "--editable", str(self.root), "--group", f"{self._project}:{self.group}"],
+        )
+        for step in steps:
+            if not run(step):
+                return f"{Path(step[0]).name} {step[2]} failed"
+        (self._folder / "made_of.json").write_text(json.dumps(self._wanted()), "utf-8")
+        return ""
+
+    @property
+    def _folder(self) -> Path:
+        return self.root / f".venv-{self.group}"
+
+    @property
+    def _python(self) -> Path:
+        return self._folder / "bin" / "python"
+
+    @property
+    def _project(self) -> Path:
+        return self.root / "pyproject.toml"
+
+    def _wanted(self) -> list[object]:
+        """All that it is made of: with another of it, it has to be made anew."""
+        project = tomllib.loads(self._project.read_text("utf-8"))
+        ours = project["project"]
+        return [
+            project["dependency-groups"][self.group],
+            ours["dependencies"],
+            ours.get("entry-points", {}),
+        ]
+
 
 SERVICES: Final[Mapping[str, Service]] = {
-    "chromium": Service(
+    "chromium": Program(
         names=("chromium", "chromium-browser", "google-chrome"),
         # Without a font there is nothing to look at in a screenshot.
         packages=("chromium", "fonts-dejavu-core"),
         purpose="to log in as a person does, with a browser",
     ),
+    "flyte": Environment("flyte", "to be used by the real flyte, its SDK and its command line"),
+    "flytekit": Environment("flytekit", "to be used by the real flytekit, over gRPC"),
 }
 
 
@@ -54,22 +141,6 @@ def require(name: str) -> Path:
 
 def under_ci(environ: Mapping[str, str]) -> bool:
     return environ.get("CI", "").lower() in {"1", "true"}
-
-
-Run = Callable[[Sequence[str]], bool]
-
-
-def install(service: Service, run: Run) -> str:
-    """Install *service*; what kept it from that, or nothing."""
-    if shutil.which("apt-get") is None:
-        return "there is no apt-get"
-    if os.geteuid() != 0:
-        return "only root may install it"
-    command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", *service.packages]
-    # The lists of packages may be missing or old, and are only fetched where they are.
-    if run(command) or (run(["apt-get", "update", "-q"]) and run(command)):
-        return "" if service.path() else "its package did not bring it"
-    return "apt-get failed"
 
 
 def run(argv: Sequence[str]) -> bool:
@@ -99,7 +170,7 @@ def main(run: Run = run) -> int:
     """One line for each service; 1 if one is missing under CI, where its tests would fail."""
     missing = False
     for name, service in SERVICES.items():
-        problem = "" if service.path() else install(service, run)
+        problem = "" if service.path() else service.install(run)
         missing = missing or bool(problem)
         state = f"missing, {problem}; its tests are skipped" if problem else service.path()
         print(f"{name}: {state} ({service.purpose})")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from . import services
-from .services import SERVICES, main, require, run
+from .services import SERVICES, Environment, Program, main, require, run
 
 
 class Apt:
@@ -41,6 +41,7 @@ def bin_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr(services, "SERVICES", {"chromium": SERVICES["chromium"]})
     return tmp_path
 
 
@@ -100,5 +101,49 @@ def test_a_program_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_each_service_names_its_packages() -> None:
     for name, service in SERVICES.items():
-        assert name in service.names
-        assert name in service.packages
+        assert service.purpose
+        if isinstance(service, Program):
+            assert name in service.names
+            assert name in service.packages
+        else:
+            assert isinstance(service, Environment)
+            assert service.group == name
+
+
+PROJECT = """
+[project]
+dependencies = ["anyio"]
+
+[dependency-groups]
+tool = ["tool==1"]
+"""
+
+
+def test_an_environment_is_made_once_and_again_when_it_is_to_be_another(tmp_path: Path) -> None:
+    project = tmp_path / "pyproject.toml"
+    project.write_text(PROJECT)
+    environment = Environment("tool", "to be tried", tmp_path)
+    ran: list[str] = []
+
+    def made(argv: Sequence[str]) -> bool:
+        ran.append(argv[-1])
+        (tmp_path / ".venv-tool").mkdir(exist_ok=True)
+        return True
+
+    assert environment.path() is None
+    assert environment.install(made) == ""
+    assert environment.path() == str(tmp_path / ".venv-tool" / "bin" / "python")
+    assert ran[-1] == f"{project}:tool"
+    (tmp_path / ".venv-tool" / "old").touch()
+    project.write_text(PROJECT.replace("tool==1", "tool==2"))
+    assert environment.path() is None
+    assert environment.install(made) == ""
+    assert environment.path() is not None
+    assert not (tmp_path / ".venv-tool" / "old").exists()
+
+
+def test_an_environment_that_could_not_be_made_is_none(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(PROJECT)
+    environment = Environment("tool", "to be tried", tmp_path)
+    assert "failed" in environment.install(lambda argv: "--group" not in argv)
+    assert environment.path() is None

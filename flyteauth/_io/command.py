@@ -17,6 +17,7 @@ affair: it is neither waited for nor ended.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import selectors
 import shutil
@@ -48,6 +49,9 @@ PIPE_GRACE: Final = 0.25  # seconds to wait for output that outlives the command
 TICK: Final = 0.05  # seconds between two looks at what no pipe tells
 STDERR_MAX: Final = 2048
 CHUNK: Final = 65536
+
+ASKING: Final = "FLYTEAUTH_ASKING"
+"""In a command's environment: which commands wait for it to end, by a digest of each."""
 
 _NOT_RUNNABLE: Final = frozenset(
     {
@@ -81,8 +85,9 @@ async def run_command(
 class Command:
     """One run of a command that prints a token.
 
-    It gets our environment without the variables in ``hidden``, which hold secrets (SEC-04).
-    ``setting`` is what messages name.
+    It gets our environment without the variables in ``hidden``, which hold secrets (SEC-04), and
+    with one that says that it was asked: a command that asks us for the token that it should print
+    would start processes without end. ``setting`` is what messages name.
     """
 
     def __init__(
@@ -163,6 +168,15 @@ class Command:
     def _start(self) -> subprocess.Popen[bytes]:
         if self._over:
             raise Abandoned("nobody waits for the command any more")
+        waiting, ours = os.environ.get(ASKING, "").split(), _digest(self._argv)
+        if ours in waiting:
+            raise ConfigError(
+                f"{self._setting}: the command {self._name!r} asks itself for the token; name a "
+                "command that does not come back to flyteauth, or another authType",
+                reason="command",
+            )
+        environ = {k: v for k, v in os.environ.items() if k not in self._hidden}
+        environ[ASKING] = " ".join([*waiting, ours])
         group: dict[str, Any] = {"process_group": 0}
         argv = list(self._argv)
         if sys.platform == "win32":
@@ -172,7 +186,7 @@ class Command:
             return subprocess.Popen(  # noqa: S603  # no shell, and what runs is the user's choice
                 argv,
                 bufsize=0,
-                env={k: v for k, v in os.environ.items() if k not in self._hidden},
+                env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -203,6 +217,11 @@ class Command:
 
     def _too_slow(self) -> Unreachable:
         return self._failed(f"did not end within {self._deadline:g} s")
+
+
+def _digest(argv: tuple[str, ...]) -> str:
+    """A command as others may see it: its words may hold a secret."""
+    return hashlib.sha256("\0".join(argv).encode("utf-8", "replace")).hexdigest()[:32]
 
 
 def _how(status: int) -> str:

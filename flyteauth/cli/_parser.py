@@ -120,6 +120,13 @@ def parser(words: Sequence[str] | None = None) -> Parser:
     return top
 
 
+def actions_of(name: str) -> list[argparse.Action]:
+    """The options of one command, for another command line that has it as well."""
+    command = Parser(add_help=False)
+    import_module(f".{name}", __package__).add_arguments(command)
+    return [action for action in command._actions if action.option_strings]  # noqa: SLF001  argparse has no other way
+
+
 def complete() -> None:
     """Answer the shell, which asks what the command line in its environment can go on with, and
     exit. Neither a session is made nor anybody asked.

@@ -11,6 +11,7 @@ from shlex import quote
 from typing import Any, Final
 
 from ..errors import ConfigError, InteractionRequired, escape
+from ._for_tool import TOOLS, divided, joined, ours_for, tool_of
 from ._output import ask, say
 from ._rewriting import alone, dumped, keep, write
 
@@ -21,9 +22,13 @@ examples:
   flyteauth create config --endpoint https://flyte.example.com --auth-type headless
   flyteauth create config --endpoint flyte.example.com --auth-type client-secret \\
       --client-id ci --client-secret-env-var CI_SECRET
+  flyteauth create config --endpoint https://flyte.example.com --for flyte
 
 A file that is there already is changed: what is not said stays, and so do keys that are not ours.
 With --endpoint alone, people log in by browser again, as in a new file.
+
+With --for, that tool gets its tokens from flyteauth token (authType ExternalCommand); how to log in
+is written into a second file, which flyteauth goes on to by itself. flyte serves flytekit, too.
 """
 # What an authType other than ClientSecret has no use for: a secret that is found goes before it.
 _SECRETS: Final = ("clientSecretLocation", "clientSecretEnvVar")
@@ -31,6 +36,7 @@ _SECRETS: Final = ("clientSecretLocation", "clientSecretEnvVar")
 LOCK_WAIT: Final = 5.0  # seconds for others to change the same file
 
 Document = dict[Any, Any]
+Found = tuple[Document, bytes]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +67,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         help="no TLS, within this machine",
     )
+    parser.add_argument(
+        "--for",
+        dest="tool",
+        choices=TOOLS,
+        help="have that tool get its tokens from flyteauth",
+    )
     parser.add_argument("-o", "--output", metavar="FILE", help=f"default: ./{DEFAULT}")
     parser.add_argument("--force", action="store_true", help="change a file without asking")
 
@@ -68,22 +80,64 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(options: argparse.Namespace) -> int:
     given = options.output or options.config or DEFAULT
     path = Path(os.path.realpath(os.path.expanduser(given)))  # noqa: PTH111  pathlib raises without a home
-    seen = _read(path)
-    planned = _changed(seen, options)  # what cannot be said fails before anything is locked
-    if seen is not None and not options.force:
-        _let_change(path, list(_differences(seen[0], planned)))
+    seen = _look(path, options)
+    planned, _ = _planned(path, seen, options)  # what cannot be said fails before a lock
+    if not options.force:
+        _let_change({each: list(_differences(was[0], planned[each])) for each, was in _there(seen)})
     with alone(path):
-        found = _read(path)
-        if (found and found[1]) != (seen and seen[1]) and not options.force:
+        found = _look(path, options)
+        if _bytes(found) != _bytes(seen) and not options.force:
             raise ConfigError(f"{path} was changed meanwhile; run it again", reason="config_file")
-        new = _changed(found, options)
-        said = _put(path, found, new)
-    say(said)
-    _say_what_next(path, new)
+        new, whole = _planned(path, found, options)
+        said = [_put(each, found[each], document) for each, document in new.items()]
+    for text in said:
+        say(text)
+    _say_what_next(path, whole, for_flyte=new[path] is not whole)
     return 0
 
 
-def _put(path: Path, found: tuple[Document, bytes] | None, new: Document) -> str:
+def _look(path: Path, options: argparse.Namespace) -> dict[Path, Found | None]:
+    """What is in the file at *path*, and, where a tool asks us or is to, in the one of ours that
+    goes with it. That comes first: it must be there when the other one names it.
+    """
+    found = _read(path)
+    document = {} if found is None else found[0]
+    if options.tool is None and tool_of(document) is None:
+        return {path: found}
+    ours = ours_for(path, document)
+    return {ours: _read(ours), path: found}
+
+
+def _planned(
+    path: Path, seen: Mapping[Path, Found | None], options: argparse.Namespace
+) -> tuple[dict[Path, Document], Document]:
+    """What is to be in each of these files; and what it comes to, which is all of it in one."""
+    found = seen[path]
+    others = [each for each in seen if each != path]
+    if not others:
+        whole = _changed(None if found is None else found[0], options)
+        return {path: whole}, whole
+    (ours,) = others
+    login, document = seen[ours], None
+    if found is not None:
+        document = joined(found[0], None if login is None else login[0])
+    whole = _changed(document, options)
+    tool = options.tool or tool_of({} if found is None else found[0]) or TOOLS[0]
+    mine, its = divided(whole, tool, ours)
+    if login is not None:
+        mine = {**login[0], **mine}
+    return {ours: mine, path: its}, whole
+
+
+def _there(seen: Mapping[Path, Found | None]) -> list[tuple[Path, Found]]:
+    return [(path, found) for path, found in seen.items() if found is not None]
+
+
+def _bytes(seen: Mapping[Path, Found | None]) -> list[tuple[Path, bytes]]:
+    return [(path, data) for path, (_, data) in _there(seen)]
+
+
+def _put(path: Path, found: Found | None, new: Document) -> str:
     """Write *new* in the place of what was *found* at *path*; what there is to say of it."""
     shown = escape(str(path))
     if found is None:
@@ -100,7 +154,7 @@ def _put(path: Path, found: tuple[Document, bytes] | None, new: Document) -> str
     return f"Changed {shown}; as it was{comments}, it is kept in {kept}."
 
 
-def _read(path: Path) -> tuple[Document, bytes] | None:
+def _read(path: Path) -> Found | None:
     """What the file says, and its bytes; None without one. Raises ConfigError for what no
     configuration is.
     """
@@ -119,21 +173,25 @@ def _read(path: Path) -> tuple[Document, bytes] | None:
     return yaml.safe_load(data.decode("utf-8-sig")) or {}, data
 
 
-def _let_change(path: Path, changes: list[str]) -> None:
-    """Return if *changes* may be made. Raises InteractionRequired if nobody can say so."""
+def _let_change(planned: Mapping[Path, list[str]]) -> None:
+    """Return if these changes may be made. Raises InteractionRequired if nobody can say so."""
     from .._io.presenter import person_present
 
-    if not changes:
+    changing = {path: changes for path, changes in planned.items() if changes}
+    if not changing:
         return
+    path = next(iter(changing))
     if not person_present():
+        changes = [change for each in changing.values() for change in each]
         raise InteractionRequired(
             f"{path} is there already and nobody can be asked; add --force to change it "
             f"({'; '.join(changes)})",
             reason="exists",
         )
-    say(f"This changes {escape(str(path))}:")
-    for change in changes:
-        say(f"  {escape(change)}")
+    for each, changes in changing.items():
+        say(f"This changes {escape(str(each))}:")
+        for change in changes:
+            say(f"  {escape(change)}")
     if not ask("Change it?"):
         raise InteractionRequired(
             f"{path} was not changed; add --force to do it without asking", reason="confirmation"
@@ -143,11 +201,11 @@ def _let_change(path: Path, changes: list[str]) -> None:
 # What is to be in the file.
 
 
-def _changed(existing: tuple[Document, bytes] | None, options: argparse.Namespace) -> Document:
+def _changed(existing: Document | None, options: argparse.Namespace) -> Document:
     """What is there with what *options* say. Raises ConfigError for what cannot be said: one that
     begins with "argument" is for who has written the command line.
     """
-    old = {} if existing is None else existing[0]
+    old = existing or {}
     admin, task = dict(old.get("admin") or {}), dict(old.get("task") or {})
     before = _get(admin, "endpoint")
     if options.endpoint is None and before is None:
@@ -275,10 +333,12 @@ def _differences(old: Mapping[Any, Any], new: Mapping[Any, Any]) -> Iterator[str
 # What to do with it.
 
 
-def _say_what_next(path: Path, document: Document) -> None:
+def _say_what_next(path: Path, document: Document, *, for_flyte: bool = False) -> None:
     from .._config_file import find
 
     admin = document["admin"]
+    if for_flyte and _get(admin, "insecure"):
+        say("flyteauth: without TLS flyte sends no token, whoever it is from; flytekit does")
     missing = ""
     match _get(admin, "authType"):
         case "ClientSecret" if not any(_get(admin, key) for key in _SECRETS):

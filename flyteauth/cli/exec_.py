@@ -75,8 +75,8 @@ def run(options: argparse.Namespace, words: Sequence[str]) -> int:
     if status:
         return status
     settings, wanted = _session.run(options, _log_in, interactive=True)
+    from .._handover import handed_over
     from ._child import run_child
-    from ._handover import handed_over
 
     return run_child(words, handed_over(settings, wanted=wanted), _could_not(words[0]))
 

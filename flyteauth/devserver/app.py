@@ -6,12 +6,17 @@ import json
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, Final, TextIO
 
-from .._sansio.http import Request, Response
+import anyio
+
+from .._sansio.http import Headers, Request, Response
+from .connect import ConnectError, Message as RpcMessage, Reply
 from .messages import text_response
 from .model import ControlPlane, Entry, entry_of
+from .shelves import Thing
+from .uploads import PATH as UPLOADS, UPLOAD_MAX
 
 BODY_MAX: Final = 1024 * 1024
 
@@ -24,10 +29,14 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
+Keep = Callable[[Sequence[Thing]], Awaitable[None]]
+
+
 class Application:
     """An ASGI 3 application around one ControlPlane.
 
-    ``clock`` gives POSIX seconds; ``log`` gets one line of JSON per request, flushed.
+    ``clock`` gives POSIX seconds; ``log`` gets one line of JSON per request, flushed. ``keep``
+    writes down what has changed, before anybody is told that it has.
     """
 
     def __init__(
@@ -36,10 +45,14 @@ class Application:
         *,
         log: TextIO | None = None,
         clock: Callable[[], float] = time.time,
+        keep: Keep | None = None,
     ) -> None:
         self.plane = plane
         self._log = log
         self._clock = clock
+        self._keep = keep
+        self._turn = anyio.Lock()
+        self._services: Mapping[str, Any] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         match scope["type"]:
@@ -52,24 +65,82 @@ class Application:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = _request(scope)
-        body = await _body(receive)
+        limit = UPLOAD_MAX if scope["path"].startswith(UPLOADS) else BODY_MAX
+        body = await _body(receive, limit)
         if body is None:
             return  # the client is gone; nobody waits for an answer
         at = self._clock()
-        if len(body) > BODY_MAX:
+        if len(body) > limit:
             response = text_response(413, "The body is too large.", (("connection", "close"),))
         else:
             request = Request(request.method, request.url, request.headers, body)
-            response = self._handle(request, at)
+            response = await self._answer(request, scope, at)
         self._write(entry_of(request, response, at))
         await _send(response, send, head=request.method == "HEAD")
 
-    def _handle(self, request: Request, at: float) -> Response:
+    async def _answer(self, request: Request, scope: Scope, at: float) -> Response:
         try:
-            return self.plane.handle(request, at)
+            service = self._service(scope["path"])
+            if service is None:
+                response = self.plane.handle(request, at)
+            else:
+                refused = self.plane.screen(request, at)
+                response = refused or await self._rpc(service, scope, request)
+                self.plane.note(request, response, at)
+            await self._settle()
         except Exception:
             _logger.exception("the control plane failed; please report this bug")
             return text_response(500, "The control plane failed.")
+        return response
+
+    async def _settle(self) -> None:
+        if self._keep is None:
+            return
+        async with self._turn:  # what has changed last is written last
+            if things := self.plane.shelves.changes():
+                await self._keep(things)
+
+    # Calls, in whatever encoding they come.
+
+    def _service(self, path: str) -> Any | None:
+        """The application of the service that *path* is about."""
+        service = path[1:].rpartition("/")[0]
+        if "." not in service or "/" in service:
+            return None
+        if self._services is None:
+            from .rpc import applications  # late, for it imports all of Flyte's messages
+
+            self._services = applications(self._call)
+        return self._services.get(service)
+
+    async def _call(self, procedure: str, message: RpcMessage, headers: Headers) -> Reply:
+        return self.plane.call(procedure, message, headers, self._clock())
+
+    async def _rpc(self, service: Any, scope: Scope, request: Request) -> Response:
+        from .rpc import UNREADABLE
+
+        if (request.header("content-type") or "").startswith("application/grpc"):
+            # It needs trailers, and so HTTP/2, which is not served here.
+            return Response(415, (("accept-post", "application/json, application/proto"),))
+        answered: list[Message] = []
+        body = [request.body]
+
+        async def receive() -> Message:
+            if body:
+                return {"type": "http.request", "body": body.pop(), "more_body": False}
+            await anyio.sleep_forever()
+            raise AssertionError
+
+        async def collect(message: Message) -> None:
+            answered.append(message)
+
+        try:
+            await service(scope, receive, collect)
+        except UNREADABLE:
+            return ConnectError("invalid_argument", "the message cannot be read").response()
+        start, *parts = answered
+        headers = tuple((name.decode(), value.decode()) for name, value in start["headers"])
+        return Response(start["status"], headers, b"".join(part["body"] for part in parts))
 
     def _write(self, entry: Entry) -> None:
         if self._log is not None:
@@ -92,11 +163,11 @@ def _request(scope: Scope) -> Request:
     return Request(scope["method"], url, headers)
 
 
-async def _body(receive: Receive) -> bytes | None:
+async def _body(receive: Receive, limit: int) -> bytes | None:
     """The body, or its beginning if it is too large; None if the client went away."""
     parts: list[bytes] = []
     size = 0
-    while size <= BODY_MAX:
+    while size <= limit:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None

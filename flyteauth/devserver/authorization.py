@@ -25,10 +25,12 @@ from .clients import (
 )
 from .identity import DEFAULT_USER, id_token
 from .issued import AccessToken, AuthorizationCode, DeviceGrant, Family, RefreshToken
+from .logins import Logins
 from .messages import NO_STORE, Form, Refusal, json_response, parse_form
 from .requests import AuthorizationRequest
 from .seed import Seed, same
 from .settings import Settings
+from .shelves import Shelves
 
 T = TypeVar("T")
 
@@ -46,8 +48,9 @@ _VERIFIER: Final = re.compile(r"[A-Za-z0-9._~-]{43,128}")  # RFC 7636 §4.1
 class AuthorizationServer:
     """Codes, device codes and tokens, and the requests that turn one into another."""
 
-    def __init__(self, settings: Settings, seed: Seed) -> None:
+    def __init__(self, settings: Settings, seed: Seed, shelves: Shelves) -> None:
         self.settings = settings
+        self._logins = Logins(shelves)
         self._seed = seed
         # base64url, so without a colon: an API key has no room for one.
         self.clients: Final = Clients(seed.fixed("client_secret"))
@@ -60,7 +63,7 @@ class AuthorizationServer:
         # All four are in order of issue, and so of expiry.
         self._codes: dict[str, AuthorizationCode] = {}
         self._devices: dict[str, DeviceGrant] = {}
-        self._refresh_tokens: dict[str, RefreshToken] = {}
+        self._refresh_tokens = self._logins.restored()
         self._access_tokens: dict[str, AccessToken] = {}
         self._refreshes_failed = 0
 
@@ -149,7 +152,7 @@ class AuthorizationServer:
             raise Refusal("invalid_grant", "the code is unknown or was issued to another client")
         if code.family is not None:
             # §4.1.2: a code that comes twice was stolen, and so were its tokens.
-            code.family.revoked = True
+            self._revoke_family(code.family)
             raise Refusal("invalid_grant", "the code was redeemed before; its tokens are revoked")
         if at >= code.expires_at or self.settings.fault("code-expired"):
             raise Refusal("invalid_grant", "the code has expired")
@@ -174,7 +177,8 @@ class AuthorizationServer:
         if at >= token.expires_at:
             raise Refusal("invalid_grant", "the refresh token has expired")
         if token.rotated_at is not None and not self._in_grace(token.rotated_at, at):
-            family.revoked = self.settings.reuse_detection
+            if self.settings.reuse_detection:
+                self._revoke_family(family)
             raise Refusal("invalid_grant", "the refresh token was used before")
         scopes = family.scopes
         if (narrowed := form.get("scope")) is not None:
@@ -184,6 +188,7 @@ class AuthorizationServer:
         silent = self.settings.fault("refresh-no-rotation-field")
         if self.settings.rotate and token.rotated_at is None and not silent:
             token.rotated_at = at
+            self._logins.keep(form.required("refresh_token"), token)
             family.refresh_token = self._new_refresh_token(family, at)
         # Inside the grace, a token that is rotated already leads to the same successor.
         reply = self._tokens(family, scopes, at)
@@ -259,7 +264,7 @@ class AuthorizationServer:
         access_token = self._access_tokens.get(value)
         if refresh_token is not None:
             _owned(client, refresh_token.family.client_id)
-            refresh_token.family.revoked = True
+            self._revoke_family(refresh_token.family)
         elif access_token is not None:
             _owned(client, access_token.client_id)
             del self._access_tokens[value]
@@ -271,6 +276,7 @@ class AuthorizationServer:
         _drop_all(self._codes, lambda code: code.request.client.client_id == client_id)
         _drop_all(self._devices, lambda grant: grant.client_id == client_id)
         _drop_all(self._refresh_tokens, lambda token: token.family.client_id == client_id)
+        self._logins.forget_all_but(self._refresh_tokens)
         _drop_all(self._access_tokens, lambda token: token.client_id == client_id)
 
     # What the protected calls ask.
@@ -290,6 +296,7 @@ class AuthorizationServer:
         _drop(self._codes, lambda code: code.expires_at < after)
         _drop(self._devices, lambda grant: grant.expires_at < after)
         _drop(self._refresh_tokens, lambda token: token.expires_at < after)
+        self._logins.forget_all_but(self._refresh_tokens)
         _drop(self._access_tokens, lambda token: token.expires_at < after)
 
     # How tokens are made.
@@ -311,8 +318,15 @@ class AuthorizationServer:
 
     def _new_refresh_token(self, family: Family, at: float) -> str:
         value = self._seed.next("refresh_token")
-        self._refresh_tokens[value] = RefreshToken(family, at + self.settings.refresh_ttl)
+        family.key = family.key or self._seed.next("family")
+        token = RefreshToken(family, at + self.settings.refresh_ttl)
+        self._refresh_tokens[value] = token
+        self._logins.keep(value, token)
         return value
+
+    def _revoke_family(self, family: Family) -> None:
+        family.revoked = True
+        self._logins.keep_family(family, self._refresh_tokens)
 
     def _access(
         self,

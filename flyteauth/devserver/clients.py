@@ -25,7 +25,7 @@ SERVICE_CLIENT_ID: Final = "demo-ci"
 
 _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 §3.3
 # RFC 8252 §7.3: any port of a loopback address, here also of the name that Flyte registers.
-_LOOPBACK_REDIRECT: Final = re.compile(
+LOOPBACK_REDIRECT: Final = re.compile(
     r"http://(?:127\.0\.0\.1|\[::1\]|localhost)(?::([1-9][0-9]{0,4}))?/callback"
 )
 
@@ -56,7 +56,7 @@ class Registration:
         """Whether *uri* is a registered redirect_uri (RFC 6749 §3.1.2.2, RFC 8252 §7.3)."""
         if uri in self.redirect_uris:
             return True
-        match = _LOOPBACK_REDIRECT.fullmatch(uri)
+        match = LOOPBACK_REDIRECT.fullmatch(uri)
         return self.redirects and match is not None and int(match[1] or 80) < 65536
 
 

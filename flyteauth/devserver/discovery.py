@@ -88,7 +88,7 @@ def public_client(settings: Settings) -> Document:
     key = FLYTE_AUTHORIZATION if settings.fault("custom-header-key") else AUTHORIZATION
     return {
         "client_id": "flytectl",
-        "redirect_uri": "http://localhost:53593/callback",
+        "redirect_uri": settings.redirect_uri,
         "scopes": list(DEFAULT_SCOPES),
         "authorization_metadata_key": "" if settings.fault("empty-header-key") else key,
         "service_http_endpoint": settings.base_url,

@@ -17,6 +17,8 @@ class Family:
     auth_time: float
     refresh_token: str | None = field(default=None, repr=False)
     revoked: bool = False
+    key: str = field(default="", repr=False)
+    """What it is known by where it is kept; only one with refresh tokens is."""
 
 
 @define(eq=False)

@@ -22,12 +22,13 @@ from urllib.parse import urlsplit
 from attrs import asdict, frozen
 
 from .._sansio.http import Headers, Request, Response
-from . import discovery, pages, signing
+from . import discovery, pages, showcase, signing
 from .apps import Apps
 from .authorization import AuthorizationServer
 from .browser import Browser
-from .calls import LISTS, ConnectError, Message, read_message, user_info
+from .calls import USER_INFO, Call, user_info
 from .clients import SERVICE_CLIENT_ID
+from .connect import ConnectError, Message, Reply, read_message
 from .identity import DEFAULT_USER
 from .issued import AccessToken
 from .messages import (
@@ -39,12 +40,18 @@ from .messages import (
     target_of,
     text_response,
 )
+from .projects import Projects
+from .runs import Runs
 from .seed import Seed
 from .settings import FAULTS, Approval, Settings
+from .shelves import Shelves
+from .tasks import Tasks
+from .uploads import PATH as UPLOADS, Uploads
 
 __all__ = ["FAULTS", "Approval", "ControlPlane", "Entry", "Settings", "entry_of"]
 
 TOKEN_PATH: Final = "/oauth2/token"  # noqa: S105 - a path
+METADATA: Final = "/flyteidl2.auth.AuthMetadataService"
 _JOURNAL_MAX: Final = 10_000
 _LOGIN_PROXY: Final = "https://login.example.com/oauth2/start"
 
@@ -89,22 +96,85 @@ def entry_of(request: Request, response: Response, at: float) -> Entry:
 class ControlPlane:
     """A Flyte control plane with its own authorization server."""
 
-    def __init__(self, settings: Settings, seed: bytes) -> None:
+    def __init__(
+        self, settings: Settings, seed: bytes, *, shelves: Shelves | None = None, start: int = 0
+    ) -> None:
+        """*shelves* hold what another run has left, and *start* counts the runs: what is drawn
+        from one seed must not come again.
+        """
         self.settings = settings
         self.journal: list[Entry] = []
-        source = Seed(seed)
-        self._server = AuthorizationServer(settings, source)
+        self.shelves = Shelves() if shelves is None else shelves
+        source = Seed(seed, start)
+        self._server = AuthorizationServer(settings, source, self.shelves)
         self._browser = Browser(settings, source, self._server)
-        self._apps = Apps(settings, source, self._server)
+        projects = Projects(self.shelves)
+        tasks = Tasks(self.shelves, projects)
+        self.uploads = Uploads(settings, self.shelves, projects, source)
+        self._open: Mapping[str, Call] = {
+            f"{METADATA}/GetOAuth2Metadata": lambda *_: discovery.flyte_metadata(settings),
+            f"{METADATA}/GetPublicClientConfig": lambda *_: discovery.camel_case(
+                discovery.public_client(settings)
+            ),
+        }
+        self._calls: Mapping[str, Call] = {
+            USER_INFO: lambda _message, access, _at: user_info(access),
+            **projects.calls,
+            **tasks.calls,
+            **Runs(self.shelves, projects, tasks, source).calls,
+            **self.uploads.calls,
+            **Apps(settings, source, self._server, self.shelves).calls,
+            "/flyteidl2.app.AppService/List": lambda message, *_: showcase.list_apps(message),
+            "/flyteidl2.app.AppService/Get": lambda message, *_: _app(message),
+            # An empty answer says: stay with this server.
+            "/flyteidl2.cluster.ClusterService/SelectCluster": lambda *_: {},
+        }
         self._routes = self._build_routes()
 
     def handle(self, request: Request, at: float) -> Response:
         """The response to *request*, which arrived at *at* (POSIX seconds)."""
         response = self._answer(request, at)
+        self.note(request, response, at)
+        return response
+
+    def note(self, request: Request, response: Response, at: float) -> None:
+        """Enter an exchange into the journal."""
         self.journal.append(entry_of(request, response, at))
         if len(self.journal) > _JOURNAL_MAX:
             del self.journal[: _JOURNAL_MAX // 10]
-        return response
+
+    # A call in another encoding than handle understands: first screen, then call.
+
+    @property
+    def procedures(self) -> frozenset[str]:
+        """What can be called, as ``/package.Service/Method``."""
+        return frozenset({*self._open, *self._calls})
+
+    def screen(self, request: Request, at: float) -> Response | None:
+        """What refuses *request*, a call, whatever its message says; None if nothing does."""
+        self._server.forget(at)
+        target = target_of(request.url)
+        if target is None or not self.settings.serves(target.host):
+            return self._answer(request, at)
+        try:
+            if target.path in self._open:
+                return self._disturbance(request, target.path)
+            if (elsewhere := self._login_proxy()) is not None:
+                return elsewhere
+            self._admitted(request, target.path, at)
+        except ConnectError as error:
+            return error.response()
+        return None
+
+    def call(self, procedure: str, message: Message, headers: Headers, at: float) -> Reply:
+        """What the call of *procedure* returns, as JSON. Raises ConnectError."""
+        if procedure in self._open:
+            return self._open[procedure](message, None, at)
+        access = self._admitted(Request("POST", "", headers), procedure, at)
+        rule = self._calls.get(procedure)
+        if rule is None:
+            raise ConnectError("unimplemented", f"{procedure[1:]} is not implemented")
+        return rule(message, access, at)
 
     # Beside HTTP, for tests and demonstrations.
 
@@ -163,6 +233,8 @@ class ControlPlane:
             return text_response(421, "This host name is not served here.")
         method = "GET" if request.method == "HEAD" else request.method
         routes = self._routes.get(target.path)
+        if target.path.startswith(UPLOADS):
+            routes = {"PUT": self.uploads.put}
         if routes is None:
             return _not_found(request)
         handler = routes.get(method)
@@ -176,14 +248,13 @@ class ControlPlane:
 
     def _build_routes(self) -> dict[str, dict[str, Handler]]:
         routes: dict[str, dict[str, Handler]] = {"/": {"GET": self._home}}
-        for path, document in self._discovery().items():
-            connect = path.startswith("/flyteidl2.")
-            routes[path] = {"GET": document, **({"POST": document} if connect else {})}
-        for path in LISTS:
-            routes[path] = {"POST": self._list}
-        for path in self._apps.calls:
-            routes[path] = {"POST": self._manage_apps}
-        routes["/flyteidl2.auth.IdentityService/UserInfo"] = {"POST": self._user_info}
+        for path, document in self._documents().items():
+            routes[path] = {"GET": self._disturbed(path, document)}
+        for path in self._open:
+            answer = self._disturbed(path, self._call)
+            routes[path] = {"GET": answer, "POST": answer}
+        for path in self._calls:
+            routes[path] = {"POST": self._call}
         routes["/me"] = {"GET": self._me}
         if not self.settings.fault("no-auth"):
             routes |= self._authorization_routes()
@@ -206,12 +277,9 @@ class ControlPlane:
 
     # Discovery.
 
-    def _discovery(self) -> Mapping[str, Handler]:
-        service = "/flyteidl2.auth.AuthMetadataService"
+    def _documents(self) -> Mapping[str, Handler]:
         issuer_path = urlsplit(self.settings.issuer).path
-        documents: dict[str, Handler] = {
-            f"{service}/GetOAuth2Metadata": self._connect_metadata,
-            f"{service}/GetPublicClientConfig": self._connect_client,
+        return {
             "/config/v1/flyte_client": self._flyte1_client,
             "/.well-known/oauth-authorization-server": self._well_known,
             # RFC 8414 §3.1 puts the well-known part before the issuer's path, OpenID behind it.
@@ -219,39 +287,35 @@ class ControlPlane:
             "/.well-known/openid-configuration": self._openid_configuration,
             f"{issuer_path}/.well-known/openid-configuration": self._openid_configuration,
         }
-        return {path: self._disturbed(path, document) for path, document in documents.items()}
 
     def _disturbed(self, path: str, document: Handler) -> Handler:
         """The document, unless a fault stands before it."""
-        fault = self.settings.fault
-        connect = path.startswith("/flyteidl2.")
 
         def answer(request: Request, target: Target, at: float) -> Response:
-            if fault("html-discovery"):
-                return pages.console()
-            if fault("login-redirect"):
-                return Response(302, (("location", _LOGIN_PROXY),))
-            if fault("discovery-503"):
-                return pages.proxy(503, (("retry-after", "1"),))
-            if connect and fault("no-auth"):
-                raise ConnectError("unimplemented", "no authorization server is configured")
-            if fault("no-auth") or (connect and fault("flyte1-only")):
-                return _not_found(request)
-            return document(request, target, at)
+            return self._disturbance(request, path) or document(request, target, at)
 
         return answer
 
-    def _connect_metadata(self, request: Request, target: Target, at: float) -> Response:
-        message = read_message(request, target)
-        if isinstance(message, Response):
-            return message
-        return json_response(200, discovery.flyte_metadata(self.settings))
+    def _disturbance(self, request: Request, path: str) -> Response | None:
+        """What answers in place of the document at *path*. Raises ConnectError."""
+        fault = self.settings.fault
+        connect = path in self._open
+        if fault("html-discovery"):
+            return pages.console()
+        if fault("login-redirect"):
+            return self._login_proxy()
+        if fault("discovery-503"):
+            return pages.proxy(503, (("retry-after", "1"),))
+        if connect and fault("no-auth"):
+            raise ConnectError("unimplemented", "no authorization server is configured")
+        if fault("no-auth") or (connect and fault("flyte1-only")):
+            return _not_found(request)
+        return None
 
-    def _connect_client(self, request: Request, target: Target, at: float) -> Response:
-        message = read_message(request, target)
-        if isinstance(message, Response):
-            return message
-        return json_response(200, discovery.camel_case(discovery.public_client(self.settings)))
+    def _login_proxy(self) -> Response | None:
+        if self.settings.fault("login-redirect"):
+            return Response(302, (("location", _LOGIN_PROXY),))
+        return None
 
     def _flyte1_client(self, request: Request, target: Target, at: float) -> Response:
         # Unlike Connect, Flyte 1's gateway writes empty fields.
@@ -265,42 +329,24 @@ class ControlPlane:
 
     # Calls.
 
-    def _list(self, request: Request, target: Target, at: float) -> Response:
-        return self._called(request, target, at, lambda message, _: LISTS[target.path](message))
-
-    def _manage_apps(self, request: Request, target: Target, at: float) -> Response:
-        rule = self._apps.calls[target.path]
-        return self._called(request, target, at, lambda message, access: rule(message, access, at))
-
-    def _called(
-        self,
-        request: Request,
-        target: Target,
-        at: float,
-        rule: Callable[[Message, AccessToken | None], Message],
-    ) -> Response:
-        """What *rule* makes of a message that came with a token for everything."""
-        if self.settings.fault("login-redirect"):
-            return Response(302, (("location", _LOGIN_PROXY),))
-        access = self._authenticated(request, at)
-        if access is not None and "all" not in access.scopes:  # RFC 6750 §3.1
-            challenge = 'Bearer error="insufficient_scope", scope="all"'
-            raise ConnectError(
-                "permission_denied", "the scope all is required", _challenge(challenge)
-            )
+    def _call(self, request: Request, target: Target, at: float) -> Response:
+        """A unary call in JSON."""
+        if (elsewhere := self._login_proxy()) is not None:
+            return elsewhere
+        if target.path not in self._open:
+            self._admitted(request, target.path, at)  # who may not call learns no more
         message = read_message(request, target)
         if isinstance(message, Response):
             return message
-        return json_response(200, rule(message, access))
+        return json_response(200, self.call(target.path, message, request.headers, at))
 
-    def _user_info(self, request: Request, target: Target, at: float) -> Response:
-        if self.settings.fault("login-redirect"):
-            return Response(302, (("location", _LOGIN_PROXY),))
+    def _admitted(self, request: Request, procedure: str, at: float) -> AccessToken | None:
+        """Whose token it is, if it is one for that procedure. Raises ConnectError."""
         access = self._authenticated(request, at)
-        message = read_message(request, target)
-        if isinstance(message, Response):
-            return message
-        return json_response(200, user_info(access))
+        if access is None or procedure == USER_INFO or "all" in access.scopes:
+            return access
+        challenge = 'Bearer error="insufficient_scope", scope="all"'  # RFC 6750 §3.1
+        raise ConnectError("permission_denied", "the scope all is required", _challenge(challenge))
 
     def _me(self, request: Request, target: Target, at: float) -> Response:
         """Flyte 1's spelling of UserInfo, and of its errors."""
@@ -338,7 +384,14 @@ class ControlPlane:
     def _home(self, request: Request, target: Target, at: float) -> Response:
         if self.settings.fault("html-discovery"):
             return pages.console()
-        return pages.page_response(200, pages.home(self.settings.base_url))
+        return pages.page_response(200, pages.home(self.settings.endpoint))
+
+
+def _app(message: Message) -> Reply:
+    app = showcase.get_app(message)
+    if app is None:
+        raise ConnectError("not_found", "there is no such app")
+    return app
 
 
 def _challenge(value: str) -> Headers:

@@ -192,12 +192,12 @@ def error(title: str, text: str, code: str = "") -> str:
     return _page(title, f'<p role="alert">{escape(text)}</p>', name, mark="bad")
 
 
-def home(base_url: str) -> str:
+def home(endpoint: str) -> str:
     """What a browser sees at the root."""
     return _page(
         "flyteauth control plane",
         "<p>This is the embedded control plane of flyteauth.</p>",
-        f"<p>Its endpoint is <strong>{escape(base_url)}</strong></p>",
+        f"<p>Its endpoint is <strong>{escape(endpoint)}</strong></p>",
         '<p><a href="/activate">Connect a device</a></p>',
     )
 

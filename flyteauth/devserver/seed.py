@@ -21,10 +21,12 @@ _HALF: Final = 4
 class Seed:
     """A counter under HMAC-SHA256: 256 bits for each secret, none derivable from the others."""
 
-    def __init__(self, seed: bytes) -> None:
+    def __init__(self, seed: bytes, start: int = 0) -> None:
+        """Each *start* with one seed has secrets of its own, except the fixed ones."""
         if len(seed) < 16:
             raise ValueError("a seed has at least 16 bytes")
         self._key = hashlib.sha256(seed).digest()
+        self._start = start
         self._count = 0
 
     def __repr__(self) -> str:
@@ -55,7 +57,7 @@ class Seed:
 
     def _next(self, kind: str) -> bytes:
         self._count += 1
-        return self._hmac(f"next\0{kind}\0{self._count}".encode())
+        return self._hmac(f"next\0{kind}\0{self._start}\0{self._count}".encode())
 
     def _hmac(self, message: bytes) -> bytes:
         return hmac.digest(self._key, message, "sha256")

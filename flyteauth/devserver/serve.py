@@ -1,5 +1,8 @@
 """
-The control plane on a loopback port: ``flyteauth devserver``, and the same inside a process.
+The control plane on loopback ports: ``flyteauth devserver``, and the same inside a process.
+
+Calls are served over TLS, as Flyte's tools want them, and, with all the rest (OAuth, pages,
+uploads), over plain HTTP on a second port; without ``tls`` there is only that one.
 
 The server always runs on a thread of its own with its own event loop, so it serves programs on
 any backend and leaves signals to whoever owns the process::
@@ -10,7 +13,7 @@ any backend and leaves signals to whoever owns the process::
     with serving() as running:
         ...
 
-uvicorn is imported only when a server starts.
+uvicorn and the certificate library are imported only when a server starts.
 """
 
 from __future__ import annotations
@@ -26,8 +29,8 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -36,8 +39,11 @@ from typing import TYPE_CHECKING, Final, TextIO
 from anyio import CancelScope, to_thread
 from attrs import evolve, field, frozen
 
-from .app import Application
+from .app import Application, Keep
+from .certificate import Authority, certificate, new_authority
+from .data import Data, DataError
 from .model import FAULTS, ControlPlane, Settings
+from .shelves import Shelves, Thing
 
 if TYPE_CHECKING:
     import uvicorn
@@ -46,9 +52,7 @@ _BIND_TRIES: Final = 20
 _BACKLOG: Final = 512
 _GRACEFUL: Final = 1  # seconds that open requests get when the server stops
 _TICK: Final = 1.0
-_NO_UVICORN: Final = (
-    "the embedded control plane needs uvicorn; run: pip install 'flyteauth[devserver]'"
-)
+_NEEDED: Final = ("uvicorn", "connectrpc", "flyteidl2", "trustme")
 
 
 class ServeError(Exception):
@@ -57,10 +61,16 @@ class ServeError(Exception):
 
 @frozen
 class Running:
-    """A control plane that answers at ``base_url``."""
+    """A control plane that answers at ``base_url`` and, for calls over TLS, at ``endpoint``.
+
+    ``ca_file`` holds the certificate authority to trust for that; without TLS there is none, and
+    the endpoint is the base URL.
+    """
 
     base_url: str
     plane: ControlPlane
+    endpoint: str
+    ca_file: Path | None = None
 
     @property
     def api_key(self) -> str:
@@ -71,8 +81,10 @@ class Running:
 class serving:  # noqa: N801 - used like a function, as contextlib's managers are
     """A context, sync or async, in which a control plane is served on loopback.
 
-    ``base_url`` of the settings is replaced by the address that was bound, and so is ``issuer``
-    unless it was set to another.
+    ``base_url`` of the settings is replaced by the address that was bound, and so are ``issuer``
+    and ``endpoint`` unless they were set to another. *port* and *oauth_port* are those of the
+    endpoint and, with *tls*, of all the rest; 0 is a free one. What is deployed, created and
+    uploaded, and who is logged in, is in the folder *data*, or gone when the context ends.
     """
 
     def __init__(
@@ -80,14 +92,20 @@ class serving:  # noqa: N801 - used like a function, as contextlib's managers ar
         settings: Settings | None = None,
         *,
         port: int = 0,
+        oauth_port: int = 0,
+        tls: bool = False,
+        data: Path | None = None,
         seed: bytes | None = None,
         log: TextIO | None = None,
     ) -> None:
         self._settings = settings or Settings()
-        self._port = port
+        self._ports = (port, oauth_port)
+        self._tls = tls
+        self._data = data
         self._seed = seed
         self._log = log
         self._server: _Server | None = None
+        self._stack = ExitStack()
 
     @property
     def alive(self) -> bool:
@@ -95,58 +113,164 @@ class serving:  # noqa: N801 - used like a function, as contextlib's managers ar
         return self._server is not None and self._server.alive
 
     def __enter__(self) -> Running:
-        running, server = self._begin()
         try:
+            running, server = self._begin()
             server.wait()
         except BaseException:
-            server.stop()
+            self._stop()
             raise
         return running
 
     def __exit__(self, *_: object) -> None:
-        if self._server is not None:
-            self._server.stop()
-            self._server.join()
+        self._end()
 
     async def __aenter__(self) -> Running:
-        running, server = self._begin()
         try:
+            running, server = await to_thread.run_sync(self._begin)
             await to_thread.run_sync(server.wait)
         except BaseException:
-            server.stop()  # whoever was cancelled waits no longer; the thread ends by itself
+            self._stop()  # whoever was cancelled waits no longer; the thread ends by itself
             raise
         return running
 
     async def __aexit__(self, *_: object) -> None:
+        with CancelScope(shield=True):
+            await to_thread.run_sync(self._end)
+
+    def _stop(self) -> None:
+        if self._server is None:
+            self._stack.close()
+        else:
+            self._server.stop(self._stack.close)
+
+    def _end(self) -> None:
         if self._server is not None:
             self._server.stop()
-            with CancelScope(shield=True):
-                await to_thread.run_sync(self._server.join)
+            self._server.join()
+        self._stack.close()
 
     def _begin(self) -> tuple[Running, _Server]:
-        if find_spec("uvicorn") is None:
-            raise ServeError(_NO_UVICORN)
-        sockets = bind(self._port)
-        base_url = f"http://localhost:{sockets[0].getsockname()[1]}"
+        missing = [name for name in _NEEDED if find_spec(name) is None]
+        if missing:
+            raise ServeError(
+                f"the embedded control plane needs {missing[0]}; run: "
+                "pip install 'flyteauth[devserver]'"
+            )
+        kept = self._opened()
+        authority = None
+        folder = self._data
+        if self._tls:
+            authority = _authority(kept)
+            if folder is None:
+                made = tempfile.TemporaryDirectory(prefix="flyteauth-devserver-")
+                folder = Path(self._stack.enter_context(made))
+        sockets = self._bind(kept)
+        plain, port = sockets[-1], sockets[0][0].getsockname()[1]
+        base_url = f"http://localhost:{plain[0].getsockname()[1]}"
+        endpoint = f"dns:///localhost:{port}" if authority is not None else base_url
         own = self._settings.issuer == self._settings.base_url
         settings = evolve(
-            self._settings, base_url=base_url, issuer=base_url if own else self._settings.issuer
+            self._settings,
+            base_url=base_url,
+            issuer=base_url if own else self._settings.issuer,
+            endpoint=endpoint,
         )
-        plane = ControlPlane(settings, self._seed or secrets.token_bytes(32))
-        self._server = _Server(Application(plane, log=self._log), sockets)
+        plane, keep = _plane(settings, self._seed, kept)
+        pair, ca_file = None, None
+        if authority is not None and folder is not None:
+            ca_file = folder / "ca.pem"
+            ca_file.write_bytes(authority.certificate)
+            pair = certificate(authority)
+        self._server = _Server(Application(plane, log=self._log, keep=keep), sockets, pair)
         self._server.start()
-        return Running(base_url, plane), self._server
+        return Running(base_url, plane, endpoint, ca_file), self._server
+
+    def _opened(self) -> Data | None:
+        if self._data is None:
+            return None
+        try:
+            return self._stack.enter_context(closing(Data(self._data)))
+        except DataError as error:
+            raise ServeError(str(error)) from None
+
+    def _bind(self, kept: Data | None) -> list[list[socket.socket]]:
+        """The endpoint's sockets and, with TLS, those of all the rest: where they were the last
+        time, if nobody says otherwise and that is still free.
+        """
+        wanted = list(self._ports[: 1 + self._tls])
+        before = json.loads((kept and kept.note("ports")) or "[]")
+        for index, port in enumerate(before[: len(wanted)]):
+            wanted[index] = wanted[index] or -port
+        bound: list[list[socket.socket]] = []
+        try:
+            bound.extend(_bind_again(-port) if port < 0 else bind(port) for port in wanted)
+        except BaseException:
+            for listener in (each for sockets in bound for each in sockets):
+                listener.close()
+            raise
+        if kept is not None:
+            ports = [sockets[0].getsockname()[1] for sockets in bound]
+            kept.keep_note("ports", json.dumps(ports).encode())
+        return bound
+
+
+def _bind_again(port: int) -> list[socket.socket]:
+    try:
+        return bind(port)
+    except ServeError:  # somebody else has it now
+        return bind()
+
+
+def _authority(kept: Data | None) -> Authority:
+    """The certificate authority: the one that clients of the same folder trust already."""
+    if kept is None:
+        return new_authority()
+    certificate, private_key = kept.note("ca_certificate"), kept.note("ca_private_key")
+    if certificate is None or private_key is None:
+        authority = new_authority()
+        kept.keep_note("ca_certificate", authority.certificate)
+        kept.keep_note("ca_private_key", authority.private_key)
+        return authority
+    return Authority(certificate, private_key)
+
+
+def _plane(
+    settings: Settings, seed: bytes | None, kept: Data | None
+) -> tuple[ControlPlane, Keep | None]:
+    """The control plane as it was left, and what writes down its changes."""
+    if kept is None:
+        return ControlPlane(settings, seed or secrets.token_bytes(32)), None
+    seed = seed or kept.note("seed") or secrets.token_bytes(32)
+    start = int(kept.note("starts") or b"0") + 1
+    kept.keep_note("seed", seed)
+    kept.keep_note("starts", str(start).encode())
+    shelves = Shelves(kept.things(), recording=True)
+    plane = ControlPlane(settings, seed, shelves=shelves, start=start)
+
+    async def keep(things: Sequence[Thing]) -> None:
+        await to_thread.run_sync(kept.keep, things)
+
+    return plane, keep
 
 
 class _Server:
-    """uvicorn on a thread with its own event loop."""
+    """uvicorn on a thread with its own event loop: for each of *sockets* once, and the first one
+    with TLS if there is a *pair* of certificate and key.
+    """
 
-    def __init__(self, application: Application, sockets: list[socket.socket]) -> None:
+    def __init__(
+        self,
+        application: Application,
+        sockets: list[list[socket.socket]],
+        pair: tuple[bytes, bytes] | None,
+    ) -> None:
         self._application = application
         self._sockets = sockets
+        self._pair = pair
         self._settled = threading.Event()
         self._stopped = False
-        self._uvicorn: uvicorn.Server | None = None
+        self._afterwards: Callable[[], object] = _nothing
+        self._servers: list[uvicorn.Server] = []
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="flyteauth-devserver", daemon=True)
 
@@ -163,12 +287,13 @@ class _Server:
         if self._error is not None:
             raise ServeError(f"the server did not start: {self._error}") from self._error
 
-    def stop(self) -> None:
-        """Asks the server to end; join waits until it has."""
-        # The order matters: the thread looks at the flag after it has set the server.
+    def stop(self, afterwards: Callable[[], object] | None = None) -> None:
+        """Asks the server to end, and to call *afterwards* then; join waits until it has."""
+        # The order matters: the thread looks at the flag after it has set the servers.
+        self._afterwards = afterwards or self._afterwards
         self._stopped = True
-        if self._uvicorn is not None:
-            self._uvicorn.should_exit = True
+        for server in self._servers:
+            server.should_exit = True
 
     def join(self) -> None:
         """Returns when the thread has ended and every socket is closed."""
@@ -180,21 +305,36 @@ class _Server:
         except BaseException as error:  # noqa: BLE001 - handed over to whoever waits
             self._error = error
         finally:
-            for listener in self._sockets:
+            for listener in (each for sockets in self._sockets for each in sockets):
                 listener.close()
             self._settled.set()
+            self._afterwards()
 
     async def _serve(self) -> None:
         import uvicorn
 
+        waiting = [*self._sockets]
         settled = self._settled
 
         class Server(uvicorn.Server):
             async def startup(self, sockets: list[socket.socket] | None = None) -> None:
                 await super().startup(sockets=sockets)
-                settled.set()
+                waiting.pop()
+                if not waiting:
+                    settled.set()
 
-        config = uvicorn.Config(
+        configs = [self._config() for _ in self._sockets]
+        if self._pair is not None:
+            _load_certificate(configs[0], *self._pair)
+        self._servers = [Server(config) for config in configs]
+        if not self._stopped:
+            pairs = zip(self._servers, self._sockets, strict=True)
+            await asyncio.gather(*(server.serve(sockets=sockets) for server, sockets in pairs))
+
+    def _config(self) -> uvicorn.Config:
+        import uvicorn
+
+        return uvicorn.Config(
             self._application,
             access_log=False,
             http="h11",
@@ -206,9 +346,22 @@ class _Server:
             timeout_graceful_shutdown=_GRACEFUL,
             ws="none",
         )
-        self._uvicorn = Server(config)
-        if not self._stopped:
-            await self._uvicorn.serve(sockets=self._sockets)
+
+
+def _nothing() -> None:
+    pass
+
+
+def _load_certificate(config: uvicorn.Config, chain: bytes, private_key: bytes) -> None:
+    """The key is on disk only as long as it takes to read it, which only goes by file."""
+    with tempfile.TemporaryDirectory(prefix="flyteauth-devserver-") as folder:
+        for name, content in (("chain.pem", chain), ("key.pem", private_key)):
+            path = Path(folder) / name
+            path.touch(mode=0o600)
+            path.write_bytes(content)
+        config.ssl_certfile = Path(folder) / "chain.pem"
+        config.ssl_keyfile = Path(folder) / "key.pem"
+        config.load()
 
 
 def bind(port: int = 0) -> list[socket.socket]:
@@ -263,6 +416,8 @@ class Options:
 
     settings: Settings = field(factory=Settings)
     port: int = 0
+    oauth_port: int = 0
+    data: Path | None = None
     log: Path | None = None
 
 
@@ -270,7 +425,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``flyteauth devserver``."""
     default = Settings()
     add = parser.add_argument
-    add("--port", type=_port, default=0, metavar="N", help="listen there; by default a free port")
+    add(
+        "--port",
+        type=_port,
+        default=0,
+        metavar="N",
+        help="the endpoint's port, with TLS; by default a free one",
+    )
+    add(
+        "--oauth-port",
+        type=_port,
+        default=0,
+        metavar="N",
+        help="the port of pages, OAuth and uploads, without TLS",
+    )
+    add(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="keep there what is deployed, created and uploaded, and who is logged in",
+    )
     add(
         "--approve",
         choices=("auto", "page"),
@@ -328,21 +502,27 @@ def main(arguments: argparse.Namespace) -> int:
         )
     except ValueError as error:
         return _fail(str(error), status=2)
-    return run(Options(settings, arguments.port, arguments.log))
+    return run(
+        Options(settings, arguments.port, arguments.oauth_port, arguments.data, arguments.log)
+    )
 
 
 def run(options: Options) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit status."""
     try:
-        with (
-            _told_to_stop() as stop,
-            _log_file(options.log) as log,
-            tempfile.TemporaryDirectory(prefix="flyteauth-devserver-") as directory,
-        ):
-            server = serving(options.settings, port=options.port, log=log)
+        with _told_to_stop() as stop, _log_file(options.log) as log:
+            server = serving(
+                options.settings,
+                port=options.port,
+                oauth_port=options.oauth_port,
+                tls=True,
+                data=None if options.data is None else options.data.absolute(),
+                log=log,
+            )
             with server as running:
-                config_file = Path(directory) / "config.yaml"
-                _write_private(config_file, _config(running.base_url))
+                assert running.ca_file is not None
+                config_file = running.ca_file.with_name("config.yaml")
+                _write_private(config_file, _config(running))
                 sys.stdout.write(json.dumps(_ready(running, config_file)) + "\n")
                 sys.stdout.flush()
                 # In steps, for not every platform lets a signal interrupt a wait.
@@ -359,20 +539,24 @@ def run(options: Options) -> int:
 def _ready(running: Running, config_file: Path) -> dict[str, str | int | None]:
     """The line that says where everything is. Its shape is a contract."""
     return {
-        "endpoint": running.base_url,
+        "endpoint": running.endpoint,
         "issuer": running.plane.settings.issuer,
-        "ca_file": None,
+        "ca_file": str(running.ca_file),
         "config_file": str(config_file),
         "api_key": running.api_key,
         "pid": os.getpid(),
     }
 
 
-def _config(endpoint: str) -> str:
+def _config(running: Running) -> str:
+    # JSON's strings are YAML's, whatever is in a path.
     return (
         "admin:\n"
-        f"  endpoint: {endpoint}\n"
+        f"  endpoint: {running.endpoint}\n"
         "  authType: DeviceFlow\n"
+        f"  caCertFilePath: {json.dumps(str(running.ca_file))}\n"
+        "image:\n"
+        "  builder: local\n"
         "task:\n"
         "  project: flytesnacks\n"
         "  domain: development\n"
@@ -380,7 +564,7 @@ def _config(endpoint: str) -> str:
 
 
 def _write_private(path: Path, text: str) -> None:
-    path.touch(mode=0o600, exist_ok=False)
+    path.touch(mode=0o600)
     path.write_text(text, encoding="utf-8")
 
 

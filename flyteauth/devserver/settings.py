@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from attrs import Attribute, field, frozen
 
 from .._sansio.http import is_loopback, split_url
+from .clients import LOOPBACK_REDIRECT
 
 Approval = Literal["auto", "page"]
 
@@ -76,6 +77,11 @@ def _base(settings: Settings, attribute: Attribute[str], value: str) -> None:
         raise ValueError(f"{attribute.name} must not have a path")
 
 
+def _callback(settings: Settings, attribute: Attribute[str], value: str) -> None:
+    if LOOPBACK_REDIRECT.fullmatch(value) is None:
+        raise ValueError(f"{attribute.name} must be like http://localhost:53593/callback")
+
+
 def _known(settings: Settings, attribute: Attribute[frozenset[str]], value: frozenset[str]) -> None:
     if unknown := sorted(value - FAULTS.keys()):
         raise ValueError(f"unknown fault {unknown[0]!r}; valid are {', '.join(sorted(FAULTS))}")
@@ -95,11 +101,15 @@ class Settings:
     """The configuration of a control plane. All lifetimes are in seconds.
 
     ``base_url`` is where it is reached, without a trailing slash; ``issuer`` is the same unless
-    set. ``approve`` says who decides on a login: a person on a page, or nobody ("auto").
+    set, and so is ``endpoint``, which is what people configure. ``redirect_uri`` is the one that
+    clients are told to use. ``approve`` says who decides on a login: a person on a page, or nobody
+    ("auto").
     """
 
     base_url: str = field(default="http://localhost:8080", validator=_base)
     issuer: str = field(validator=_base)
+    endpoint: str = field()
+    redirect_uri: str = field(default="http://localhost:53593/callback", validator=_callback)
     approve: Approval = field(default="page", validator=_approval)
     access_ttl: float = field(default=1800.0, validator=_whole)
     refresh_ttl: float = field(default=24 * 3600.0, validator=_positive)
@@ -113,6 +123,10 @@ class Settings:
 
     @issuer.default
     def _issuer(self) -> str:
+        return self.base_url
+
+    @endpoint.default
+    def _endpoint(self) -> str:
         return self.base_url
 
     def fault(self, name: str) -> bool:

@@ -13,7 +13,6 @@ from flyteauth.devserver.clients import SERVICE_CLIENT_ID
 
 from .harness import (
     REDIRECT_URI,
-    START,
     USER_INFO,
     Peer,
     basic,
@@ -79,7 +78,7 @@ def test_what_is_created_is_said_back_with_a_secret(manager: Manager) -> None:
     assert ":" not in secret
     assert app == {
         "clientId": "my-ci-key",
-        "clientIdIssuedAt": int(START),
+        "clientIdIssuedAt": "1970-01-01T00:16:40Z",
         "clientName": "My CI key",
         "redirectUris": [REDIRECT],
         "responseTypes": ["CODE"],

@@ -19,8 +19,8 @@ from .harness import AUTHORIZATION, BASE, DEVICE_CODE, SEED, START, USER_INFO, P
 
 PACKAGE = Path(flyteauth.devserver.__file__).parent
 PURE = """
-    apps authorization browser calls clients discovery identity issued messages model pages requests
-    seed settings signing
+    apps authorization browser calls clients connect discovery filters identity issued logins messages
+    model pages projects requests runs seed settings shelves showcase signing tasks uploads
 """.split()
 ROUTES = sorted(ControlPlane(Settings(base_url=BASE), SEED)._routes)
 
@@ -296,7 +296,7 @@ class TestPurity:
     """No clock, no randomness, no I/O, no concurrency: what may be imported says it all."""
 
     allowed = {
-        "__future__", "attrs", "base64", "collections.abc", "hashlib", "hmac", "html", "json",
+        "__future__", "attrs", "base64", "collections.abc", "datetime", "hashlib", "hmac", "html", "json",
         "re", "typing", "urllib.parse",
     }  # fmt: skip
 

@@ -7,6 +7,7 @@ import errno
 import json
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
@@ -275,21 +276,22 @@ class TestCommand:
                 "api_key",
                 "pid",
             ]
-            assert (
-                ready["endpoint"]
-                == ready["issuer"]
-                == f"http://localhost:{port_of(ready['issuer'])}"
-            )
-            assert ready["ca_file"] is None
+            assert ready["endpoint"] == f"dns:///localhost:{port_of(ready['endpoint'])}"
+            assert ready["issuer"] == f"http://localhost:{port_of(ready['issuer'])}"
             assert ready["pid"] == process.pid
             config_file = Path(ready["config_file"])
             assert stat.S_IMODE(config_file.stat().st_mode) == 0o600
             assert stat.S_IMODE(config_file.parent.stat().st_mode) == 0o700
             assert config_file.read_text() == (
                 f"admin:\n  endpoint: {ready['endpoint']}\n  authType: DeviceFlow\n"
+                f'  caCertFilePath: "{ready["ca_file"]}"\nimage:\n  builder: local\n'
                 "task:\n  project: flytesnacks\n  domain: development\n"
             )
-            reply = httpx.get(f"{ready['endpoint']}/oauth2/jwks", trust_env=False)
+            trust = ssl.create_default_context(cafile=ready["ca_file"])
+            for name in ("localhost", "127.0.0.1"):
+                url = f"https://{name}:{port_of(ready['endpoint'])}/oauth2/jwks"
+                assert httpx.get(url, trust_env=False, verify=trust).status_code == 200
+            reply = httpx.get(f"{ready['issuer']}/oauth2/jwks", trust_env=False)
             assert reply.status_code == 200
             status, out, err = ended(process, signal.SIGTERM)
         assert (status, out, err) == (0, "", "")
@@ -301,7 +303,7 @@ class TestCommand:
         with command() as (_, ready):
             key = b64decode(ready["api_key"]).decode()
             endpoint, client_id, secret, org = key.rsplit(":", 3)
-            assert (endpoint, client_id, org) == (ready["endpoint"], "demo-ci", "None")
+            assert (endpoint, client_id, org) == (ready["issuer"], "demo-ci", "None")
             reply = httpx.post(
                 f"{endpoint}/oauth2/token",
                 data={"grant_type": "client_credentials"},
@@ -313,7 +315,7 @@ class TestCommand:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_it_stops_cleanly_with_a_connection_kept_open(self, number: int) -> None:
         with command() as (process, ready), httpx.Client(trust_env=False) as client:
-            assert client.get(f"{ready['endpoint']}/oauth2/jwks").status_code == 200
+            assert client.get(f"{ready['issuer']}/oauth2/jwks").status_code == 200
             assert ended(process, number) == (0, "", "")
 
     def test_it_logs_each_request(self, tmp_path: Path) -> None:
@@ -321,7 +323,7 @@ class TestCommand:
         log.write_text('{"from": "before"}\n')
         with command("--log", str(log)) as (process, ready):
             httpx.get(
-                f"{ready['endpoint']}/me?x=1",
+                f"{ready['issuer']}/me?x=1",
                 headers={"authorization": "Bearer x"},
                 trust_env=False,
             )
@@ -340,7 +342,7 @@ class TestCommand:
 
     def test_junk_gets_no_line_on_stderr(self) -> None:
         with command() as (process, ready):
-            with socket.create_connection(("127.0.0.1", port_of(ready["endpoint"]))) as junk:
+            with socket.create_connection(("127.0.0.1", port_of(ready["issuer"]))) as junk:
                 junk.sendall(b"\x16\x03\x01\x00\xa5 not http\r\n\r\n")
                 assert b"400" in junk.recv(100)
             assert ended(process, signal.SIGTERM) == (0, "", "")

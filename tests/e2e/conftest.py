@@ -203,16 +203,21 @@ class Devserver:
 
     @property
     def endpoint(self) -> str:
-        return str(self.ready["endpoint"])
+        """Where all of it is served without TLS; ``ready["endpoint"]`` is that with TLS."""
+        return str(self.ready["issuer"])
 
     @property
     def port(self) -> int:
-        return int(self.endpoint.rpartition(":")[2])
+        return port_of(self.endpoint)
 
     def stop(self) -> Ended:
         self.process.send_signal(signal.SIGTERM)
         out, err = self.process.communicate(timeout=DEADLINE)
         return Ended(self.process.returncode, out, err)
+
+
+def port_of(endpoint: str) -> int:
+    return int(endpoint.rpartition(":")[2])
 
 
 def refused(port: int) -> bool:

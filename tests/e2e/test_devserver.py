@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
+import re
 import signal
 import stat
 from pathlib import Path
@@ -14,7 +16,7 @@ from flyteauth.cli import main
 from flyteauth.devserver.settings import FAULTS
 from flyteauth.devserver.visitor import Answer, visit
 
-from .conftest import BROWSER, TOKEN, Home, Start, lines, login, read_until, refused
+from .conftest import BROWSER, TOKEN, Home, Start, lines, login, port_of, read_until, refused
 
 
 def test_the_ready_line_says_where_everything_is(devserver: Start) -> None:
@@ -27,12 +29,16 @@ def test_the_ready_line_says_where_everything_is(devserver: Start) -> None:
         "api_key",
         "pid",
     ]
-    assert server.endpoint == server.ready["issuer"] == f"http://localhost:{server.port}"
-    assert server.ready["ca_file"] is None
+    assert re.fullmatch("dns:///localhost:[0-9]+", server.ready["endpoint"])
+    assert server.ready["issuer"] == f"http://localhost:{server.port}"
+    assert server.port != port_of(server.ready["endpoint"])
+    authority = Path(server.ready["ca_file"])
+    assert authority.read_text("ascii").startswith("-----BEGIN CERTIFICATE-----")
     assert server.ready["pid"] == server.process.pid
     config = Path(server.ready["config_file"])
     assert stat.S_IMODE(config.stat().st_mode) == 0o600
     assert "authType: DeviceFlow" in config.read_text("utf-8")
+    assert f"caCertFilePath: {json.dumps(str(authority))}" in config.read_text("utf-8")
 
 
 @pytest.mark.req("DEV-10")
@@ -73,8 +79,10 @@ def test_a_signal_stops_it_cleanly_whoever_is_still_connected(
     assert (server.process.returncode, out, err) == (0, "", "")
     assert refused(server.port)
     assert not config.exists()
-    again = devserver("--port", str(server.port))
-    assert again.port == server.port
+    ports = (server.port, port_of(server.ready["endpoint"]))
+    assert refused(ports[1])
+    again = devserver("--oauth-port", str(ports[0]), "--port", str(ports[1]))
+    assert (again.port, port_of(again.ready["endpoint"])) == ports
 
 
 def test_the_faults_can_be_listed_and_any_other_name_is_refused(home: Home) -> None:
@@ -85,8 +93,10 @@ def test_the_faults_can_be_listed_and_any_other_name_is_refused(home: Home) -> N
 
 
 def test_a_port_that_is_taken_is_one_line(home: Home, devserver: Start) -> None:
-    taken = str(devserver().port)
+    server = devserver()
+    taken = str(server.port)
     home.run("devserver", "--port", taken).failed_with(1, taken, "--port")
+    home.run("devserver", "--oauth-port", taken).failed_with(1, taken, "--port")
 
 
 @pytest.mark.parametrize(

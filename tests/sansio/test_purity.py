@@ -140,6 +140,12 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "events": ("errors",),
     "remote": (*PUBLIC, "_default", "_procedures", "_api_keys"),
     "integrations": (*PUBLIC, "integrations"),
+    # On purpose: it hands a whole configuration over to another program.
+    "integrations.flyte": (*PUBLIC, "integrations", "config", "_handover", "_own_command"),
+    # On purpose: it asks over gRPC what a session asks over HTTP, and may have to wait for that.
+    "integrations.flytekit": (*PUBLIC, "integrations", "_target", "_io.threads", "config"),
+    # On purpose: it brings our commands to another command line.
+    "integrations.flyte_cli": (*PUBLIC, "cli"),
     "cli": (*PUBLIC, "cli", "remote", "devserver"),
     # On purpose: the model uses the core's HTTP values.
     "devserver": (*PUBLIC, "devserver", "_sansio.http"),
@@ -170,18 +176,11 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
         "_endpoint",
         "_io.presenter",
     ),
+    "cli._for_tool": (*PUBLIC, "cli", "config", "_config_file", "_own_command"),
     "cli._rewriting": (*PUBLIC, "cli", "_io.folder", "_io.lock", "_io.names"),
     "cli.delete": (*PUBLIC, "cli", "remote", "_io.presenter"),
     # They hand a whole configuration over to another program.
-    "cli.exec_": (*PUBLIC, "cli", "config"),
-    "cli._handover": (
-        *PUBLIC,
-        "cli",
-        "config",
-        "_config_file",
-        "_identity",
-        "_stored",
-    ),
+    "cli.exec_": (*PUBLIC, "cli", "config", "_handover"),
 }
 
 

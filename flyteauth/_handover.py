@@ -14,8 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from ..config import SETTINGS, Settings
-from ..errors import ConfigError, StoreError
+from ._own_command import asking, token_command
+from .config import SETTINGS, Settings
+from .errors import ConfigError, StoreError
 
 # How other programs are given an API key or a secret: the tool asks us for tokens instead.
 _SECRET: Final = (
@@ -36,19 +37,39 @@ def handed_over(settings: Settings, *, wanted: bool) -> Iterator[dict[str, str]]
     """The environment for a tool, as long as the body runs. Without *wanted*, the control plane
     takes calls without a token. Raises StoreError for a login that no other process can use.
     """
+    _require_usable(settings, wanted=wanted)
+    with _private_directory() as folder:
+        command = _command(settings, folder) if wanted else None
+        config = folder / "config.yaml"
+        _write(config, {**_other_sections(settings), **_for_tool(settings, command)})
+        yield _environ(settings, config, command)
+
+
+@contextmanager
+def asked_by_command(settings: Settings) -> Iterator[list[str]]:
+    """The command by which another program gets the tokens of this login, as long as the body
+    runs. Raises StoreError for a login that no other process can use.
+    """
+    _require_usable(settings, wanted=True)
+    with _private_directory() as folder:
+        yield _command(settings, folder)
+
+
+def _require_usable(settings: Settings, *, wanted: bool) -> None:
     if settings.endpoint is None:
         raise ConfigError(
             "a tool needs a control plane to talk to; add --endpoint", reason="endpoint"
         )
     if wanted and not settings.is_service:
         _require_kept(settings)
+
+
+@contextmanager
+def _private_directory() -> Iterator[Path]:
     _sweep(tempfile.gettempdir())
     prefix = f"flyteauth-exec-{os.getpid()}-"
     with tempfile.TemporaryDirectory(prefix=prefix) as name:  # 0700
-        command = _command(settings, Path(name)) if wanted else None
-        config = Path(name) / "config.yaml"
-        _write(config, {**_other_sections(settings), **_for_tool(settings, command)})
-        yield _environ(settings, config, command)
+        yield Path(name)
 
 
 def _sweep(directory: str) -> None:
@@ -77,8 +98,8 @@ def _is_gone(pid: int) -> bool:
 
 def _require_kept(settings: Settings) -> None:
     """Raise StoreError for a person's login that only this process has."""
-    from .._identity import store_kind
-    from .._stored import look
+    from ._identity import store_kind
+    from ._stored import look
 
     if store_kind(settings) == "shared":  # whoever could not write to it has been told
         return
@@ -98,12 +119,9 @@ def _command(settings: Settings, folder: Path) -> list[str]:
     assert settings.endpoint is not None
     config = folder / "login.yaml"
     _write(config, {"admin": _for_us(settings, folder)})
-    return [
-        # -P: what happens to lie in the tool's working directory is no module of ours.
-        *(sys.executable, "-P", "-m", "flyteauth", "token", "--verify", "--config", str(config)),
-        # They stand before the environment, which is the tool's.
-        *("--endpoint", settings.endpoint.url, "--auth-type", settings.auth_type),
-    ]
+    # These stand before the environment, which is the tool's.
+    words = ("--endpoint", settings.endpoint.url, "--auth-type", settings.auth_type)
+    return token_command(config, *words)
 
 
 def _for_us(settings: Settings, folder: Path) -> dict[str, Any]:
@@ -144,7 +162,7 @@ def _other_sections(settings: Settings) -> dict[Any, Any]:
         return {}
     import yaml
 
-    from .._config_file import FILE_MAX, contents
+    from ._config_file import FILE_MAX, contents
 
     data, _ = contents(settings.config_file, FILE_MAX)
     return yaml.safe_load(data.decode("utf-8-sig")) or {}
@@ -152,7 +170,7 @@ def _other_sections(settings: Settings) -> dict[Any, Any]:
 
 def _for_tool(settings: Settings, command: list[str] | None) -> dict[str, Any]:
     """The sections admin and task for a tool, as flyte and flytekit read them."""
-    admin: dict[str, Any] = {"endpoint": _target(settings)}
+    admin: dict[str, Any] = {"endpoint": target(settings)}
     if settings.plain_host is not None:
         admin["insecure"] = True
     if settings.insecure_skip_verify:
@@ -162,14 +180,14 @@ def _for_tool(settings: Settings, command: list[str] | None) -> dict[str, Any]:
     if settings.http_proxy_url is not None:
         admin["httpProxyURL"] = settings.http_proxy_url
     if command is not None:
-        # flyte would put the token into its keyring item, in the place of its own login.
-        admin |= {"authType": "ExternalCommand", "command": command, "disableKeyring": True}
+        admin |= asking(command)
     given = {"org": settings.org, "project": settings.project, "domain": settings.domain}
     task = {key: value for key, value in given.items() if value}
     return {"admin": admin, **({"task": task} if task else {})}
 
 
-def _target(settings: Settings) -> str:
+def target(settings: Settings) -> str:
+    """The control plane, as Flyte's own tools write it."""
     assert settings.endpoint is not None
     return f"dns:///{settings.endpoint.url.partition('://')[2]}"
 
@@ -180,7 +198,7 @@ def _environ(settings: Settings, config: Path, command: list[str] | None) -> dic
     gone |= {name for s in SETTINGS if s.section == "admin" for name in s.variables}
     environ = {name: value for name, value in os.environ.items() if name not in gone}
     environ |= dict.fromkeys(_CONFIGS, str(config))
-    environ |= dict.fromkeys(("FLYTE_ADMIN_ENDPOINT", "FLYTE_PLATFORM_URL"), _target(settings))
+    environ |= dict.fromkeys(("FLYTE_ADMIN_ENDPOINT", "FLYTE_PLATFORM_URL"), target(settings))
     if settings.plain_host is not None:  # there is no way to say false: any text is true
         environ |= dict.fromkeys(("FLYTE_ADMIN_INSECURE", "FLYTE_PLATFORM_INSECURE"), "true")
     if settings.ca_file is not None:

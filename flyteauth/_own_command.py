@@ -1,0 +1,166 @@
+"""
+``flyteauth token`` as the command that other programs get their tokens from (ExternalCommand).
+
+Such a program's configuration does not say any more how to log in; the one that its command names
+does. Whoever reads the former goes on with the latter: to run the command would be to ask oneself.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from ._config_file import ConfigFile, find
+from ._config_values import Found, argv
+from ._sansio.errors import ConfigError
+from ._sansio.value import Value
+
+# What was given, in one place, by the name of the setting.
+Layer = Mapping[str, Found]
+
+_ASKING: Final = frozenset({"auth_type", "command"})
+
+# The options of ours that say which login it is, and the setting that each one is.
+_OPTIONS: Final = {
+    "--endpoint": "endpoint",
+    "--account": "account",
+    "--auth-type": "auth_type",
+    "--ca-cert": "ca_file",
+}
+
+
+class Asked(Value):
+    """What the words of a command of ours ask for: by which file, and which settings they say."""
+
+    config: str | None
+    said: Mapping[str, object]
+
+    @property
+    def says_who(self) -> bool:
+        """Whether it says how to log in, other than by what asks it."""
+        return self.config is not None or "auth_type" in self.said
+
+
+def asked(command: Sequence[str]) -> Asked | None:
+    """What *command* asks for if it is our own; a wrapper around it is not."""
+    words = _ours(command)
+    if words is None or "token" not in words:
+        return None
+    config: str | None = None
+    said: dict[str, object] = {}
+    rest = iter(words)
+    for word in rest:
+        option, separator, value = word.partition("=")
+        if option == "--insecure":
+            said["insecure"] = True
+        elif option == "--config" or option in _OPTIONS:
+            value = value if separator else next(rest, "")
+            if option == "--config":
+                config = value
+            else:
+                said[_OPTIONS[option]] = value
+    return Asked(config, said)
+
+
+def _ours(command: Sequence[str]) -> Sequence[str] | None:
+    """The words after ``flyteauth``, or after ``python -m flyteauth``."""
+    name, *rest = [*command, ""]
+    if _stem(name) == "flyteauth":
+        return rest
+    for at, word in enumerate(rest):
+        if word == "-m":
+            return rest[at + 2 :] if rest[at + 1 : at + 2] == ["flyteauth"] else None
+        if not word.startswith("-"):
+            return None
+    return None
+
+
+def _stem(name: str) -> str:
+    return name.replace("\\", "/").rpartition("/")[2].lower().removesuffix(".exe")
+
+
+def token_command(config: str | Path, *words: str) -> list[str]:
+    """The command that prints a token by the configuration file *config*, from any directory."""
+    script = Path(sys.executable).with_name(f"flyteauth{'.exe' if os.name == 'nt' else ''}")
+    # -P: what happens to lie in a tool's working directory is no module of ours.
+    module = (sys.executable, "-P", "-m", "flyteauth")
+    program = (str(script),) if os.access(script, os.X_OK) else module
+    return [*program, "token", "--verify", "--config", str(config), *words]
+
+
+def asking(command: Sequence[str]) -> dict[str, Any]:
+    """The part of admin by which flyte and flytekit ask *command*."""
+    return {
+        "authType": "ExternalCommand",
+        "command": list(command),
+        # flyte would put the token into its keyring item, in the place of its own login.
+        "disableKeyring": True,
+    }
+
+
+# Going on where such a command leads.
+
+
+def followed(
+    environment: Layer,
+    file: Layer,
+    read: Callable[[ConfigFile], Layer],
+    *,
+    elsewhere: Collection[str],
+) -> tuple[Layer, list[Layer], tuple[str, ...]]:
+    """What *environment* and *file* come to where they have other programs ask us, as our command
+    would see it: what its words say, which goes before both; the two; and a line for each file that
+    it has led to. The settings *elsewhere* are those of *file*, whatever is asked.
+    """
+    said: Layer = {}
+    led: list[str] = []
+    seen: set[str | None] = set()
+    layers = [environment, file]
+    for at in (0, 1):
+        while (ours := _own(layers[at])) is not None and ours.says_who and ours.config not in seen:
+            seen.add(ours.config)
+            command = layers[at]["command"]
+            said = {**{k: Found(k, v, command.source, True) for k, v in ours.said.items()}, **said}
+            if at == 0 or ours.config is None:
+                layers[at] = {k: v for k, v in layers[at].items() if k not in _ASKING}
+            if ours.config is None:
+                continue
+            named, _ = find(ours.config, {}, search=False)
+            assert named is not None
+            there = read(named)
+            if at == 1:
+                _require_same_endpoint(layers[1], there)
+            layers[1] = {**there, **{k: v for k, v in layers[1].items() if k in elsewhere}}
+            led.append(f"{named.path}: used, {command.source} asks by it")
+    return said, layers, tuple(led)
+
+
+def _own(layer: Layer) -> Asked | None:
+    """What *layer* has other programs ask us, if it does."""
+    command, auth_type = layer.get("command"), layer.get("auth_type")
+    if command is None or (auth_type is not None and auth_type.value != "ExternalCommand"):
+        return None
+    return asked(argv(command))
+
+
+def _require_same_endpoint(asks: Layer, there: Layer) -> None:
+    """Raise ConfigError where a tool would be given the token of another control plane than the one
+    it talks to.
+    """
+    if "endpoint" not in asks or "endpoint" not in there:
+        return
+    theirs, ours = (str(layer["endpoint"].value).strip() for layer in (asks, there))
+    if _bare(theirs) != _bare(ours):
+        raise ConfigError(
+            f"{asks['endpoint'].source}: this is another control plane than that of "
+            f"{there['endpoint'].source}, whose token it would get; run flyteauth create config "
+            "with the --endpoint that both should have",
+            reason="endpoint",
+        )
+
+
+def _bare(endpoint: str) -> str:
+    return endpoint.partition("://")[2].strip("/").lower() or endpoint.strip("/").lower()
