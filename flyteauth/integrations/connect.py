@@ -42,7 +42,7 @@ from collections.abc import (
     Mapping,
 )
 from contextlib import asynccontextmanager, contextmanager
-from functools import partial
+from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -209,16 +209,27 @@ def _transport(kind: Callable[..., C], way: Connection) -> C:
 # Interceptors. All waiting is in functions of Credentials; most calls need none of it.
 
 
-@frozen
+@frozen(eq=False)
 class _Attached:
-    """Headers that go with a call."""
+    """Headers that go with a call; made once, and used for many calls."""
 
     headers: Mapping[str, str] = field(repr=False)
+    items: tuple[tuple[str, str], ...] = field(init=False, repr=False)
+    leaks: bool = field(init=False)
+    """Whether pyqwest would take them along when it follows a redirect to another server."""
+
+    @items.default
+    def _items(self) -> tuple[tuple[str, str], ...]:
+        return tuple(self.headers.items())
+
+    @leaks.default
+    def _leaks(self) -> bool:
+        return not _TAKEN_OFF.issuperset(name.lower() for name in self.headers)
 
     def detach(self, ctx: _Context) -> None:
         """Whoever calls again with the same context starts anew."""
         theirs = _request_headers(ctx)
-        for name, value in self.headers.items():
+        for name, value in self.items:
             if theirs.get(name) == value:
                 del theirs[name]
 
@@ -235,20 +246,23 @@ class _Attaching:
     ) -> None:
         self._credentials = Credentials(session, origins)
         self._follows_redirects = follows_redirects
+        self._last = _Attached({})
 
     def _attach(self, ctx: _Context, headers: Mapping[str, str]) -> _Attached:
-        theirs = _request_headers(ctx)
+        attached, theirs = self._last, _request_headers(ctx)
+        if headers is not attached.headers:
+            attached = self._last = _Attached(headers)
         check_own(headers, theirs)
-        if self._follows_redirects and not _TAKEN_OFF.issuperset(map(str.lower, headers)):
+        if self._follows_redirects and attached.leaks:
             raise ConfigError(
                 "pyqwest would take the credential along when it follows a redirect to another "
                 "server; make the client with flyteauth.integrations.connect.client, or use an "
                 "HTTP client that follows none and pass follows_redirects=False",
                 reason="redirect",
             )
-        for name, value in headers.items():
+        for name, value in attached.items:
             theirs[name] = value
-        return _Attached(headers)
+        return attached
 
     def _refuse(self, error: ConnectError, attached: _Attached) -> bool | None:
         """Note that *error* is about what was *attached*, if it is; whether a proxy said so."""
@@ -489,12 +503,17 @@ def _left(ctx: _Context) -> float | None:
     return None if left is None else max(0.0, left / 1000)
 
 
-def _authority(ctx: _Context) -> str:
-    """Host and port. Up to connectrpc 0.10, the path of an address is in it, before the port of
-    the scheme if there is no other.
+@lru_cache(64)
+def _host_and_port(address: str | None) -> str:
+    """Up to connectrpc 0.10, the path of a client's address is in it, before the port of the
+    scheme if there is no other.
     """
-    host, path, rest = (_value(ctx.server_address) or "").partition("/")
+    host, path, rest = (address or "").partition("/")
     return f"{host}:{rest.rpartition(':')[2]}" if path and ":" not in host else host
+
+
+def _authority(ctx: _Context) -> str:
+    return _host_and_port(_value(ctx.server_address))
 
 
 @contextmanager
