@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextvars import copy_context
 from functools import partial
 from typing import Any
 
@@ -128,6 +129,7 @@ class _Reply(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # of whatever m
     def __init__(self, call: _Call, first: Any) -> None:
         self._try = call
         self._first = first
+        self._context = copy_context()  # the caller's, for what it says of credentials
         self._lock = threading.Lock()
         self._may_repeat = True
         self._repeats = False
@@ -144,7 +146,8 @@ class _Reply(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # of whatever m
             self._repeats = again
         if again:
             name = "flyteauth second try"
-            threading.Thread(target=self._second, name=name, daemon=True).start()
+            target = partial(self._context.run, self._second)
+            threading.Thread(target=target, name=name, daemon=True).start()
         else:
             self._settle(self._first)
 

@@ -49,7 +49,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from attrs import field, frozen
 
 from .._connection import Connection, connection
-from ..errors import ConfigError, Error
+from ..errors import ConfigError, Error, quote
 from ..session import Session, in_portal
 from ._credentials import AsyncRequests, Credentials, Requests, Synchronous, check_own
 
@@ -198,10 +198,11 @@ def _transport(kind: Callable[..., C], way: Connection) -> C:
             proxy=proxy,
             follow_redirects=False,
         )
-    except (ValueError, RuntimeError):
-        problem = "holds a certificate that cannot be used"
+    except (ValueError, RuntimeError) as error:
+        problem = quote(str(error), 120)
     raise ConfigError(
-        f"caCertFilePath: the file {problem}; name one of certificate authorities in PEM form",
+        f"caCertFilePath: pyqwest cannot use the file ({problem}); name one of certificate "
+        "authorities in PEM form",
         reason="ca_file",
     )
 
@@ -276,6 +277,36 @@ class _Attaching:
         self._credentials.refuse(attached.headers, by_proxy=by_proxy)
         return by_proxy
 
+    async def _attached(self, ctx: _Context) -> _Attached:
+        headers = self._credentials.at_once(_authority(ctx))
+        if headers is None:
+            with _in_time(ctx):
+                headers = await self._credentials.headers(_authority(ctx), _left(ctx))
+        return self._attach(ctx, headers)
+
+    async def _again(
+        self, refusal: ConnectError, attached: _Attached, request: Any, ctx: _Context
+    ) -> tuple[Any, _Attached]:
+        """What to try again, with what; raises *refusal* if there is no more than that to say.
+
+        *request* is None if it must not be sent again.
+        """
+        by_proxy = self._refuse(refusal, attached)
+        again = None if by_proxy is None else _once_more(request)
+        if again is None or by_proxy is None:
+            raise refusal
+        attached.detach(ctx)
+        try:
+            with _in_time(ctx):
+                headers = await self._credentials.in_place_of(
+                    attached.headers, _left(ctx), by_proxy=by_proxy
+                )
+        except Error as error:
+            raise error from refusal
+        if headers is None:
+            raise refusal
+        return again, self._attach(ctx, headers)
+
 
 class _Interceptor(_Attaching):
     """For asynchronous clients."""
@@ -294,7 +325,7 @@ class _Interceptor(_Attaching):
         request: AsyncIterator[REQ],
         ctx: RequestContext[REQ, RES],
     ) -> RES:
-        return await self._reply(call_next, AsyncRequests(request), ctx)
+        return await self._reply(call_next, AsyncRequests(aiter(request)), ctx)
 
     def intercept_server_stream(
         self,
@@ -310,7 +341,7 @@ class _Interceptor(_Attaching):
         request: AsyncIterator[REQ],
         ctx: RequestContext[REQ, RES],
     ) -> AsyncIterator[RES]:
-        return self._replies(call_next, AsyncRequests(request), ctx)
+        return self._replies(call_next, AsyncRequests(aiter(request)), ctx)
 
     async def _reply(
         self, call_next: Callable[[Any, Any], Awaitable[RES]], request: Any, ctx: _Context
@@ -341,9 +372,8 @@ class _Interceptor(_Attaching):
                 refusal = error
             finally:
                 await _aclose(replies)
-            request, attached = await self._again(
-                refusal, attached, None if delivered else request, ctx
-            )
+            request = None if delivered else request
+            request, attached = await self._again(refusal, attached, request, ctx)
             replies = call_next(request, ctx)
             try:
                 async for reply in replies:
@@ -352,36 +382,6 @@ class _Interceptor(_Attaching):
                 await _aclose(replies)
         finally:
             attached.detach(ctx)
-
-    async def _attached(self, ctx: _Context) -> _Attached:
-        headers = self._credentials.at_once(_authority(ctx))
-        if headers is None:
-            with _deadline():
-                headers = await self._credentials.headers(_authority(ctx), _left(ctx))
-        return self._attach(ctx, headers)
-
-    async def _again(
-        self, refusal: ConnectError, attached: _Attached, request: Any, ctx: _Context
-    ) -> tuple[Any, _Attached]:
-        """What to try again, with what; raises *refusal* if there is no more than that to say.
-
-        *request* is None if it must not be sent again.
-        """
-        by_proxy = self._refuse(refusal, attached)
-        again = None if by_proxy is None else _once_more(request)
-        if again is None or by_proxy is None:
-            raise refusal
-        attached.detach(ctx)
-        try:
-            with _deadline():
-                headers = await self._credentials.in_place_of(
-                    attached.headers, _left(ctx), by_proxy=by_proxy
-                )
-        except Error as error:
-            raise error from refusal
-        if headers is None:
-            raise refusal
-        return again, self._attach(ctx, headers)
 
 
 class _InterceptorSync(_Attaching):
@@ -420,13 +420,13 @@ class _InterceptorSync(_Attaching):
         return self._replies(call_next, Requests(iter(request)), ctx)
 
     def _reply(self, call_next: Callable[[Any, Any], RES], request: Any, ctx: _Context) -> RES:
-        attached = self._attached(ctx)
+        attached = self._attached_sync(ctx)
         try:
             try:
                 return call_next(request, ctx)
             except ConnectError as error:
                 refusal = error
-            request, attached = self._again(refusal, attached, request, ctx)
+            request, attached = in_portal(self._again, refusal, attached, request, ctx)
             return call_next(request, ctx)
         finally:
             attached.detach(ctx)
@@ -434,7 +434,7 @@ class _InterceptorSync(_Attaching):
     def _replies(
         self, call_next: Callable[[Any, Any], Iterator[RES]], request: Any, ctx: _Context
     ) -> Iterator[RES]:
-        attached, delivered = self._attached(ctx), False
+        attached, delivered = self._attached_sync(ctx), False
         try:
             replies = call_next(request, ctx)
             try:
@@ -446,7 +446,8 @@ class _InterceptorSync(_Attaching):
                 refusal = error
             finally:
                 _close(replies)
-            request, attached = self._again(refusal, attached, None if delivered else request, ctx)
+            request = None if delivered else request
+            request, attached = in_portal(self._again, refusal, attached, request, ctx)
             replies = call_next(request, ctx)
             try:
                 yield from replies
@@ -455,30 +456,9 @@ class _InterceptorSync(_Attaching):
         finally:
             attached.detach(ctx)
 
-    def _attached(self, ctx: _Context) -> _Attached:
+    def _attached_sync(self, ctx: _Context) -> _Attached:
         headers = self._credentials.at_once(_authority(ctx))
-        if headers is None:
-            with _deadline():
-                headers = in_portal(self._credentials.headers, _authority(ctx), _left(ctx))
-        return self._attach(ctx, headers)
-
-    def _again(
-        self, refusal: ConnectError, attached: _Attached, request: Any, ctx: _Context
-    ) -> tuple[Any, _Attached]:
-        by_proxy = self._refuse(refusal, attached)
-        again = None if by_proxy is None else _once_more(request)
-        if again is None or by_proxy is None:
-            raise refusal
-        attached.detach(ctx)
-        renew = partial(self._credentials.in_place_of, by_proxy=by_proxy)
-        try:
-            with _deadline():
-                headers = in_portal(renew, attached.headers, _left(ctx))
-        except Error as error:
-            raise error from refusal
-        if headers is None:
-            raise refusal
-        return again, self._attach(ctx, headers)
+        return in_portal(self._attached, ctx) if headers is None else self._attach(ctx, headers)
 
 
 def _once_more(request: Any) -> Any:
@@ -517,15 +497,16 @@ def _authority(ctx: _Context) -> str:
 
 
 @contextmanager
-def _deadline() -> Generator[None]:
-    """A call's timeout is over: say it as connectrpc does."""
+def _in_time(ctx: _Context) -> Generator[None]:
+    """Where a call's timeout is over: say it as connectrpc does."""
     try:
         yield
     except TimeoutError:
-        late = ConnectError(Code.DEADLINE_EXCEEDED, "Request timed out")
+        pass
     else:
-        return
-    raise late
+        if _left(ctx) != 0.0:
+            return
+    raise ConnectError(Code.DEADLINE_EXCEEDED, "Request timed out")
 
 
 async def _aclose(replies: Any) -> None:

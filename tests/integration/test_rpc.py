@@ -13,9 +13,11 @@ import anyio.to_thread
 import pytest
 from attrs import frozen
 
+import flyteauth
 from flyteauth.errors import ConfigError, ReauthRequired, Unreachable
 from flyteauth.session import Session
 from tests.concurrency import all_at_once
+from tests.io.server import Connection, Server
 
 from .plane import Plane
 from .rpc import KINDS, RPC_ERRORS, Echo, Gate, Kind, Library, code_of
@@ -241,6 +243,60 @@ async def test_an_anonymous_control_plane_gets_no_header(
             assert await client.call("say", "a") == ["a"]
             assert await client.call("count", "1") == ["0"]
     assert [seen.credentials for seen in gate.seen] == [{}, {}]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_credentials_of_the_callers_own_are_handed_on_and_not_renewed(
+    library: Library, gate: Gate, port: int, kind: Kind
+) -> None:
+    endpoint = f"http://localhost:{port}"
+    plane = Plane(base_url=endpoint)
+    async with (
+        plane.session("Passthrough", endpoint=endpoint) as session,
+        library.client(session) as client,
+    ):
+        with flyteauth.auth_metadata(("authorization", "Bearer mine")):
+            with anyio.fail_after(LIMIT):
+                assert await client.call(kind, *TEXT[kind]) == REPLIES[kind]
+            gate.code = "unauthenticated"
+            with pytest.raises(RPC_ERRORS) as caught, anyio.fail_after(LIMIT):
+                await client.call(kind, *TEXT[kind])
+        assert code_of(caught.value) == "unauthenticated"
+        with pytest.raises(ConfigError, match="auth_metadata"), anyio.fail_after(LIMIT):
+            await client.call(kind, *TEXT[kind])
+    assert gate.tokens == ["Bearer mine"] * 2
+
+
+class Proxy(Server):
+    """Notes where it is asked to connect to, and refuses."""
+
+    def __init__(self) -> None:
+        self.asked: list[bytes] = []
+        super().__init__(self._refuse)
+
+    def _refuse(self, connection: Connection) -> None:
+        self.asked.append(connection.read_request().partition(b"\r\n")[0])
+        connection.send(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n")
+
+
+async def test_a_configured_proxy_is_used(library: Library) -> None:
+    proxy = Proxy()
+    arguments = {
+        "endpoint": "https://flyte.example.com:8443",
+        "http_proxy_url": f"http://localhost:{proxy.port}",
+    }
+    try:
+        async with (
+            Plane(base_url="https://flyte.example.com:8443").session(**arguments) as session,
+            library.client(session) as client,
+        ):
+            await session.login()
+            with pytest.raises(RPC_ERRORS) as caught, anyio.fail_after(LIMIT):
+                await client.call("say", "a", timeout=LIMIT)
+    finally:
+        proxy.stop()
+    assert code_of(caught.value) == "unavailable"
+    assert set(proxy.asked) == {b"CONNECT flyte.example.com:8443 HTTP/1.1"}
 
 
 async def test_the_header_is_the_one_that_the_server_wants(
