@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from contextvars import copy_context
 from functools import partial
 from typing import Any
+from weakref import ref
 
 import grpc
 from attrs import evolve, field, frozen
@@ -135,7 +136,8 @@ class _Reply(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # of whatever m
         self._repeats = False
         self._last: Future[Any] = Future()
         """The try that counts, once that is known."""
-        if not _will_tell(first, partial(self._first_is_over)):
+        # grpcio cancels a call that nobody holds any more, so this must not hold it.
+        if not _will_tell(first, partial(_is_over, ref(self))):
             self._first_is_over()
 
     def _first_is_over(self) -> None:
@@ -263,6 +265,7 @@ class _Reply(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # of whatever m
             if last.exception() is not None or not _will_tell(last.result(), ended):
                 ended()
 
+        _will_tell(self._first, partial(_kept, self))
         self._last.add_done_callback(settled)
 
 
@@ -356,6 +359,15 @@ class Ended(grpc.RpcError, grpc.Call, grpc.Future):  # type: ignore[type-arg]
 
     def __next__(self) -> Any:
         raise self
+
+
+def _is_over(reply: ref[_Reply]) -> None:
+    if (held := reply()) is not None:
+        held._first_is_over()  # noqa: SLF001
+
+
+def _kept(reply: _Reply) -> None:
+    """Whoever wants to be told of the end need not hold the call."""
 
 
 def _will_tell(call: Any, callback: Callable[[], None]) -> bool:

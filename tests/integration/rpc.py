@@ -65,6 +65,8 @@ class Gate:
     seen: list[Seen] = field(factory=list)
     held: threading.Event | None = None
     """Nobody gets an answer before this is set."""
+    over: threading.Event = field(factory=threading.Event)
+    """A stream of numbers has come to its end."""
 
     def answer(self, method: str, headers: Mapping[str, str]) -> str:
         """The code; "ok" if there is none."""
@@ -286,6 +288,7 @@ def _handlers(gate: Gate) -> grpc.GenericRpcHandler:
         return request
 
     def count(request: StringValue, context: Any) -> Iterator[StringValue]:
+        context.add_callback(gate.over.set)
         code = check("count", context)
         try:
             yield from _numbers(gate, code, request.value)

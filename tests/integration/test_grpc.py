@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
@@ -259,6 +260,43 @@ async def test_a_stream_keeps_the_interface_of_a_call(
 
     await in_thread(calls)
     assert gate.codes == ["unauthenticated", "ok", "ok"]
+
+
+async def test_a_stream_that_nobody_holds_any_more_is_cancelled(
+    gate: Gate, session: Session
+) -> None:
+    """As grpcio does by itself; grpc.aio does not."""
+
+    def calls() -> None:
+        with channel(session) as made:
+            replies = Stub(made).count(text("1000000"))
+            assert next(replies).value == "0"
+            assert not gate.over.is_set()
+            del replies
+            gc.collect()
+            assert gate.over.wait(LIMIT)
+
+    await in_thread(calls)
+
+
+async def test_whoever_is_told_of_an_end_need_not_hold_the_call(
+    gate: Gate, session: Session
+) -> None:
+    await refuse(gate, session)
+
+    def calls() -> None:
+        ends: list[Any] = []
+        told = threading.Event()
+        with channel(session) as made:
+            future = Stub(made).say.future(text())
+            future.add_done_callback(ends.append)
+            future.add_callback(told.set)
+            del future
+            gc.collect()
+            assert told.wait(LIMIT)
+            assert ends[0].result().value == "a"
+
+    await in_thread(calls)
 
 
 @pytest.mark.parametrize("kind", ["say", "future", "count"])
