@@ -60,7 +60,8 @@ class CreatedApiKey:
             return None
         return (
             "the endpoint has a port or is plain http, so this key is not usable by "
-            "flyte.init(api_key=); use it with flyteauth"
+            "flyte.init(api_key=), which takes host:client_id:client_secret:org in base64; use it "
+            "with flyteauth, or reach the endpoint by its host name alone (https, port 443)"
         )
 
 

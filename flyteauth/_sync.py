@@ -11,11 +11,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from ._io.portal import call
-from ._sansio.origins import Origins
 from ._sansio.tokens import Token
 from .config import Settings
 from .events import CodeNeeded, LoggedOut
-from .session import Identity, Session
+from .session import Identity, Origins, Session
 
 
 class SyncSession:

@@ -26,6 +26,10 @@ from ._io.flights import Flights
 from ._io.presenter import Presenter, person_present
 from ._lifetime import ANONYMOUS, FLIGHTS, Lifetime
 from ._sansio.http import Object
+from ._sansio.origins import (
+    Origins as Origins,  # noqa: PLC0414  # what origins() returns is public, too
+    origin_of as origin_of,  # noqa: PLC0414  # and how its adapters read a URL
+)
 from ._sansio.tokens import Token as Token  # noqa: PLC0414  # what token() returns is public
 from ._source import Source
 from .errors import ConfigError, FlowError, Unreachable
@@ -35,7 +39,6 @@ if TYPE_CHECKING:
     from ._calls import Reply
     from ._io.store import Store
     from ._io.transport import Transport
-    from ._sansio.origins import Origins
     from .config import Settings
 
 T = TypeVar("T")

@@ -22,7 +22,7 @@ def read_reply(request: Request, received: ResponseReceived) -> Object:
     """
     response = received.response
     if response.status == 200:
-        return parse_object(response)
+        return parse_object(response, host_of(request.url))
     if 300 <= response.status < 400:
         raise_failure(received)
     try:

@@ -307,10 +307,15 @@ def parse_public_client(body: Object) -> PublicClient:
 
 
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")  # RFC 9110 §5.6.2
+# Headers that mean something else to a server, to a proxy, or to whoever writes logs; gRPC takes
+# the values of *-bin for something else.
 _NOT_FOR_TOKENS: Final = re.compile(
-    r"host|cookie|set-cookie|connection|te|trailer|transfer-encoding|upgrade|keep-alive|origin|"
-    r"referer|user-agent|expect|date|via|forwarded|proxy-.*|content-.*|accept.*|sec-.*|"
-    r"connect-.*|x-forwarded-.*|x-request-id|grpc-.*"
+    r"host|cookie2?|set-cookie2?|connection|te|trailer|transfer-encoding|upgrade|keep-alive|"
+    r"http2-settings|origin|referer|user-agent|from|expect|date|via|forwarded|max-forwards|range|"
+    r"if-.*|cache-control|pragma|priority|early-data|alt-.*|proxy-.*|content-.*|accept.*|sec-.*|"
+    r"access-control-.*|www-authenticate|connect-.*|grpc-.*|.*-bin|x-forwarded-.*|x-real-ip|"
+    r"x-http-method.*|x-method-.*|x-original-.*|x-rewrite-.*|x-request-id|x-correlation-id|"
+    r"traceparent|tracestate|baggage"
 )
 
 

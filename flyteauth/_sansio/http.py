@@ -16,7 +16,7 @@ from urllib.parse import quote as percent_encode, urlencode, urlsplit, urlunspli
 
 from attrs import field, frozen
 
-from .errors import InvalidResponse
+from .errors import InvalidResponse, quote
 from .urls import (
     is_loopback as is_loopback,  # noqa: PLC0414
     is_secure as is_secure,  # noqa: PLC0414
@@ -109,11 +109,13 @@ def _no_constant(name: str) -> float:
     raise ValueError(name)  # NaN and Infinity are not JSON
 
 
-def parse_object(response: Response) -> Object:
-    """The JSON object in a response, whatever its Content-Type claims."""
+def parse_object(response: Response, host: str = "") -> Object:
+    """The JSON object in a response, whatever its Content-Type claims; *host* said it."""
+    where = f"{quote(host)}: " if host else ""
     if len(response.body) > BODY_MAX:
         raise InvalidResponse(
-            f"the answer is larger than {BODY_MAX} bytes; check the endpoint", reason="too_large"
+            f"{where}the answer is larger than {BODY_MAX} bytes; check the endpoint",
+            reason="too_large",
         )
     try:
         parsed = json.loads(
@@ -124,7 +126,7 @@ def parse_object(response: Response) -> Object:
     except (ValueError, RecursionError):
         parsed = None
     if not isinstance(parsed, Object):
-        raise InvalidResponse(_not_json(response), reason="not_json")
+        raise InvalidResponse(where + _not_json(response), reason="not_json")
     return parsed
 
 

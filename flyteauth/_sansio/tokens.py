@@ -53,7 +53,7 @@ def parse_success(received: ResponseReceived) -> Object:
     response = received.response
     if response.status != 200:
         raise_failure(received)
-    body = parse_object(response)
+    body = parse_object(response, received.host)
     if known(body, "error") is not None:
         raise_error(body, received)
     return body
@@ -108,6 +108,8 @@ def transient(received: ResponseReceived) -> Unreachable:
     """What a status that only means "later" is to a caller (RFC 9110 §15.6, RFC 6585 §4)."""
     wait = retry_after(received.response, received.at)
     again = "try again" if wait is None else f"try again in {wait:.0f} s"
+    if received.response.status == 511:  # RFC 6585 §6
+        again = "the network wants a login of its own: open any page in a browser, and " + again
     return Unreachable(
         f"{quote(received.host)} is not available (status {received.response.status}); {again}",
         reason="status",

@@ -86,13 +86,16 @@ def flyte_metadata(settings: Settings) -> Document:
 def public_client(settings: Settings) -> Document:
     """flyteidl2.auth.GetPublicClientConfigResponse, with the names of the proto."""
     key = FLYTE_AUTHORIZATION if settings.fault("custom-header-key") else AUTHORIZATION
-    return {
+    client = {
         "client_id": "flytectl",
         "redirect_uri": settings.redirect_uri,
         "scopes": list(DEFAULT_SCOPES),
         "authorization_metadata_key": "" if settings.fault("empty-header-key") else key,
         "service_http_endpoint": settings.base_url,
     }
+    if settings.dataplane_domain is not None:
+        client["dataplane_domain"] = settings.dataplane_domain
+    return client
 
 
 def camel_case(document: Mapping[str, Any]) -> Document:

@@ -103,7 +103,7 @@ class Settings:
     ``base_url`` is where it is reached, without a trailing slash; ``issuer`` is the same unless
     set, and so is ``endpoint``, which is what people configure. ``redirect_uri`` is the one that
     clients are told to use. ``approve`` says who decides on a login: a person on a page, or nobody
-    ("auto").
+    ("auto"). ``dataplane_domain`` is named as it stands, whatever a client makes of it.
     """
 
     base_url: str = field(default="http://localhost:8080", validator=_base)
@@ -116,6 +116,7 @@ class Settings:
     code_ttl: float = field(default=60.0, validator=_positive)  # RFC 6749 §4.1.2: short
     device_ttl: float = field(default=600.0, validator=_whole)
     device_interval: int = field(default=1, validator=_whole)
+    dataplane_domain: str | None = None
     rotate: bool = True
     reuse_detection: bool = True
     grace: float = field(default=0.0, validator=_not_negative)

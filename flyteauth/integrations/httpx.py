@@ -8,8 +8,9 @@ A session's credentials on the requests of httpx, and of httpx2, whose auth prot
 
     async with install(httpx.AsyncClient(), session) as client: ...   # any client of either library
 
-The credentials go to the endpoint's origin (scheme, host and port), and to the other ``origins``
-that are given; a request to anywhere else passes through as it is. A 401 is answered by one
+The credentials go to the endpoint's origin (scheme, host and port), to the other ``origins`` that
+are given, and over https to the data plane, if the control plane names one; a request to anywhere
+else passes through as it is. A 401 is answered by one
 renewal and, where the body can be sent again, one more try, and so is a 407 that is about the
 session's own ``Proxy-Authorization``; what comes of it is the caller's. A header of the same name
 that the caller has set is ConfigError. ``auth=None`` sends a request without any of this.
@@ -29,14 +30,14 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
 from contextlib import suppress
 from importlib import import_module
-from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 import anyio
 from attrs import field, frozen
 
 from ..errors import ConfigError, Error
 from ..session import Session, in_portal
+from ._http import REFUSALS, Place, Reach, Synchronous, check_own, part, renewed, session_of
 
 if TYPE_CHECKING:
     import httpx
@@ -51,20 +52,11 @@ C = TypeVar("C", bound="httpx.Client | httpx.AsyncClient | httpx2.Client | httpx
 DRAIN_MAX: Final = 65_536
 DRAIN_DEADLINE: Final = 2.0
 
-_REFUSALS: Final = frozenset({401, 407})
-_PROXY: Final = "proxy-authorization"
 # Our places in the extensions of a request, which a redirect hands on.
 _SENT: Final = "flyteauth.sent"
 _ATTACHED: Final = "flyteauth.attached"
 
 _Origin = tuple[str, bytes, int | None]
-
-
-class _Synchronous(Protocol):
-    """A SyncSession."""
-
-    @property
-    def session(self) -> Session: ...
 
 
 @frozen(eq=False)
@@ -100,7 +92,7 @@ class _Sent:
     def refused(self, response: Any) -> Mapping[str, str] | None:
         """What of it *response* says is not good enough; None if it does not say that of it."""
         by_proxy = response.status_code == 407
-        refused = _part(self.headers, by_proxy=by_proxy)
+        refused = part(self.headers, by_proxy=by_proxy)
         # After a redirect, whoever refuses may not have seen it at all.
         seen = response.request
         had = all(seen.headers.get(name) == value for name, value in refused.items())
@@ -123,10 +115,9 @@ class _Auth:
     _guarded: ClassVar[bool] = False
     """Whether the event hook attaches the credentials, and this does not."""
 
-    def __init__(self, session: Session | _Synchronous, *, origins: Iterable[str] = ()) -> None:
-        self._session = session if isinstance(session, Session) else session.session
-        self._given = tuple(origins)
-        self._origins: frozenset[_Origin] | None = None
+    def __init__(self, session: Session | Synchronous, *, origins: Iterable[str] = ()) -> None:
+        self._session = session_of(session)
+        self._reach = Reach(self._session, origins)
         self._last = _NOTHING
 
     # All waiting is in the async functions that these two call. Most requests need none of it.
@@ -170,22 +161,22 @@ class _Auth:
         headers, origin, last = self._session.cached_headers(), _origin(request.url), self._last
         if headers is last.headers and origin == last.origin:  # as nearly always
             return self._prepare(request, last)
-        if self._origins is None:
-            return None
-        if origin not in self._origins:
+        allowed = self._reach.at_once(_place(origin))
+        if allowed is False:
             _forget(request)
             return _NOTHING
-        return None if headers is None else self._prepare(request, self._to(origin, headers))
+        if allowed is None or headers is None:
+            return None
+        return self._prepare(request, self._to(origin, headers))
 
     async def _prepared(self, request: Any) -> _Sent:
         """Prepare *request*, whatever it takes."""
-        if self._origins is None:
-            self._origins = self._allowed(await self._session.settings())
-        sent = self._at_once(request)
-        if sent is not None:
-            return sent
+        origin = _origin(request.url)
+        if not await self._reach.allows(_place(origin)):
+            _forget(request)
+            return _NOTHING
         headers = await self._session.headers()
-        return self._prepare(request, self._to(_origin(request.url), headers))
+        return self._prepare(request, self._to(origin, headers))
 
     def _to(self, origin: _Origin, headers: Mapping[str, str]) -> _Sent:
         """*headers* on their way to *origin*, unless they could get elsewhere."""
@@ -205,13 +196,7 @@ class _Auth:
         extensions, headers = request.extensions, request.headers
         if _SENT in extensions:
             _forget(request)
-        for name, _ in sent.items:
-            if name in headers:
-                raise ConfigError(
-                    f"the request has a header {name!r} of its own; remove it, or pass auth=None "
-                    "for this request",
-                    reason="header",
-                )
+        check_own((name for name, _ in sent.items), headers, "pass auth=None")
         extensions[_SENT] = sent
         if not sent.by_hook:
             for name, value in sent.items:
@@ -223,11 +208,7 @@ class _Auth:
         # A redirect may have led here: what is sent again is what was refused, and no more.
         again, by_proxy = response.request, response.status_code == 407
         try:
-            if not by_proxy:
-                self._session.reject("".join(refused.values()).partition(" ")[2])
-            elif _part(await self._session.headers(), by_proxy=True) == refused:
-                self._session.reject_proxy()  # which is not for one that is newer
-            headers = await self._session.headers()
+            headers = await renewed(self._session, refused, by_proxy=by_proxy)
         except Error as error:
             if not self._can_be_sent_again(again):
                 return None
@@ -236,8 +217,7 @@ class _Auth:
                 f"the server answered {response.status_code}", request=again, response=response
             )
         # Otherwise what is new is for the next request, and this one has its answer (BRR-10).
-        changed = _part(headers, by_proxy=by_proxy) != refused
-        return headers if changed and self._can_be_sent_again(again) else None
+        return headers if self._can_be_sent_again(again) else None
 
     def _look_at(self, request: Any, response: Any, sent: _Sent) -> Mapping[str, str] | None:
         """See what has come of *request*; for the result see _Sent."""
@@ -251,7 +231,7 @@ class _Auth:
                 reason="event_hooks",
             )
         # BRR-09: no other status is about credentials.
-        return sent.refused(response) if response.status_code in _REFUSALS else None
+        return sent.refused(response) if response.status_code in REFUSALS else None
 
     def _can_be_sent_again(self, request: Any) -> bool:
         """Whether the body is there as often as it is asked for (BRR-10)."""
@@ -304,40 +284,6 @@ class _Auth:
         response.stream = self._library.ByteStream(b"")
         response.elapsed = elapsed
 
-    def _allowed(self, settings: Any) -> frozenset[_Origin]:
-        """The origins that credentials may go to."""
-        endpoint = settings.endpoint
-        given = [self._parse(text, settings.plain_host) for text in self._given]
-        if endpoint is not None:
-            given.append(_origin(self._library.URL(endpoint.url)))
-        if not given:
-            raise ConfigError(
-                "this session has an issuer but no Flyte endpoint, so its credentials may go "
-                "nowhere; pass origins=",
-                reason="origins",
-            )
-        return frozenset(given)
-
-    def _parse(self, text: str, plain_host: str | None) -> _Origin:
-        example = "write each like https://files.example.com"
-        try:
-            url = self._library.URL(text)
-        except (self._library.InvalidURL, TypeError):
-            url = None
-        if (
-            url is None
-            or not url.host
-            or url.scheme not in {"http", "https"}
-            or (url.userinfo, url.raw_path, url.fragment) != (b"", b"/", "")
-        ):
-            raise ConfigError(f"origins holds what is not an origin; {example}", reason="origins")
-        if url.scheme == "http" and url.host != plain_host and not _is_loopback(url.host):
-            raise ConfigError(
-                f"origins would let credentials travel unencrypted to {url.host}; {example}",
-                reason="insecure",
-            )
-        return _origin(url)
-
 
 class _Guarded(_Auth):
     """The auth flow of a client that has the event hook."""
@@ -363,7 +309,7 @@ else:
         return _class(name, _Auth, import_module(_LIBRARIES[name]))
 
 
-def install(client: C, session: Session | _Synchronous, *, origins: Iterable[str] = ()) -> C:
+def install(client: C, session: Session | Synchronous, *, origins: Iterable[str] = ()) -> C:
     """Give *client*, of httpx or of httpx2, the credentials of *session*, whatever their names.
 
     They go to its endpoint and to *origins*. Returns *client*. Raises ConfigError if it has other
@@ -435,16 +381,13 @@ def _origin(url: Any) -> _Origin:
     return url.scheme, url.raw_host, url.port
 
 
-def _part(headers: Mapping[str, str], *, by_proxy: bool) -> dict[str, str]:
-    """Those of *headers* that a server refuses with 401, or a proxy with 407."""
-    return {name: value for name, value in headers.items() if (name.lower() == _PROXY) == by_proxy}
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
+def _place(origin: _Origin) -> Place:
+    scheme, host, port = origin
+    return (
+        scheme,
+        host.decode("ascii"),
+        {"http": 80, "https": 443}.get(scheme, 0) if port is None else port,
+    )
 
 
 def _is_seekable(file: Any) -> bool:

@@ -37,6 +37,12 @@ class TestConnect:
             "serviceHttpEndpoint": BASE,
         }
 
+    def test_a_data_plane_is_named_if_there_is_one(self) -> None:
+        peer = Peer(dataplane_domain="dp.example.com")
+        assert reply(peer.call(CLIENT))["dataplaneDomain"] == "dp.example.com"
+        gateway = reply(peer.send("GET", "/config/v1/flyte_client", tuple(EXACT.items())))
+        assert gateway["dataplane_domain"] == "dp.example.com"
+
     @pytest.mark.parametrize("path", [METADATA, CLIENT])
     def test_get_is_the_same_call(self, path: str) -> None:
         peer = Peer()

@@ -29,6 +29,7 @@ def test_a_new_key_is_shown_once_and_is_all_that_a_machine_needs(
     assert f":{name}:" in b64decode(found[1]).decode()
     assert "not be shown again" in ended.err
     assert "not usable by flyte.init(api_key=)" in ended.err  # because of the port
+    assert "which takes host:client_id:client_secret:org" in ended.err
     assert found[1] not in ended.err
 
     elsewhere = Home(tmp_path_factory.mktemp("elsewhere"))

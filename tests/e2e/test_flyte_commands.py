@@ -72,9 +72,9 @@ def by_device_flow(tool: Tool) -> Callable[..., str]:
 # How somebody is logged in, and the token requests that all of these commands together take.
 WAYS = {
     "exec": (by_exec, {"authorization_code": 1}),
-    "external command": (by_command, {"device_code": 2}),  # the first poll comes too early
+    "external command": (by_command, {"device_code": 1}),
     "its own PKCE": (by_pkce, {"authorization_code": 1}),
-    "its own device flow": (by_device_flow, {"device_code": 2}),
+    "its own device flow": (by_device_flow, {"device_code": 2}),  # its first poll comes too early
 }
 
 
@@ -160,11 +160,11 @@ def test_login_and_logout_are_commands_of_flyte(tool: Tool) -> None:
     assert shown.status == 0, shown
     assert "Logged in" in shown.err
     assert tool.good("auth", "status")
-    assert '"subject": "alice"' not in tool.home.stored()
+    assert tool.home.stored() != {}
     assert tool.good("logout")
-    assert tool("auth", "status").status == 0
-    assert tool("auth", "token").status == 4
-    assert tool.grants() == {"device_code": 2}
+    assert tool.home.stored() == {}
+    assert tool("auth", "status").status == 4
+    assert tool.grants() == {"device_code": 1}
 
 
 def test_a_wrong_authority_is_named(tool: Tool) -> None:

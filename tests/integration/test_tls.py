@@ -21,13 +21,13 @@ import trustme
 
 from flyteauth._io.clock import SystemClock
 from flyteauth._io.store.memory import MemoryStore
-from flyteauth._sansio.http import Request, Response
 from flyteauth.devserver.model import ControlPlane
 from flyteauth.devserver.settings import Settings
 from flyteauth.errors import ConfigError, InvalidResponse, Unreachable
 from flyteauth.events import AuthEvent, CodeNeeded, Warned
 from flyteauth.session import Session
 from tests.io.server import Connection, Server
+from tests.io.wire import parse_request, write_response
 
 pytestmark = pytest.mark.anyio
 
@@ -81,22 +81,8 @@ class TlsServer(Server):
     def _answer(self, connection: Connection) -> None:
         while raw := connection.read_request():
             with self._one_at_a_time:
-                response = self.plane.handle(_parse(raw, self.base_url), self.clock.time())
-            connection.send(_write(response))
-
-
-def _parse(raw: bytes, base_url: str) -> Request:
-    head, _, body = raw.partition(b"\r\n\r\n")
-    first, *lines = head.decode("latin-1").split("\r\n")
-    method, target, _ = first.split(" ")
-    headers = tuple((name, value.strip()) for name, _, value in (x.partition(":") for x in lines))
-    return Request(method, base_url + target, headers, body)
-
-
-def _write(response: Response) -> bytes:
-    headers = (*response.headers, ("content-length", str(len(response.body))))
-    lines = [f"HTTP/1.1 {response.status} Status", *(f"{k}: {v}" for k, v in headers), "", ""]
-    return "\r\n".join(lines).encode("latin-1") + response.body
+                response = self.plane.handle(parse_request(raw, self.base_url), self.clock.time())
+            connection.send(write_response(response))
 
 
 @contextmanager

@@ -35,7 +35,9 @@ def test_a_call_is_a_post_of_one_json_message() -> None:
 
 def test_a_reply_is_a_json_object() -> None:
     assert read_reply(REQUEST, answer(reply(200, projects=[]))) == {"projects": []}
-    assert refused(Response(200, (), b"<html>")).reason == "not_json"
+    page = refused(Response(200, (), b"<html>"))
+    assert page.reason == "not_json"
+    assert str(page).startswith("flyte.example: a web page came back")
 
 
 @pytest.mark.req("ERR-01")

@@ -255,6 +255,12 @@ def test_a_busy_server_gives_no_verdict(body: bytes) -> None:
         assert str(error).endswith("try again in 7 s")
 
 
+def test_a_captive_portal_is_passing_and_a_browser_ends_it() -> None:
+    error = refused(Response(511, (), b"<html>"))
+    assert isinstance(error, Unreachable)
+    assert str(error).endswith("open any page in a browser, and try again")
+
+
 @pytest.mark.req("REF-09")
 @pytest.mark.parametrize("code", ["temporarily_unavailable", "server_error"])
 @pytest.mark.parametrize("status", [200, 400, 401])
