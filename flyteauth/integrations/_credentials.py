@@ -9,32 +9,26 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from typing import Final, Generic, Protocol, Self, TypeVar
+from typing import Final, Generic, Self, TypeVar
+from urllib.parse import urlsplit
 
 import anyio
 
 from ..errors import ConfigError
 from ..session import Session, in_portal
+from ._http import Reach, Synchronous, part, session_of
 
 T = TypeVar("T")
 
-_PROXY: Final = "proxy-authorization"
-_UNKNOWN: Final = ("https", "http")
-
-
-class Synchronous(Protocol):
-    """A SyncSession."""
-
-    @property
-    def session(self) -> Session: ...
+INSTEAD: Final = "use a client without flyteauth's credentials"
 
 
 class Credentials:
     """What authorises the calls of one client, to the endpoint of *session* and to *origins*."""
 
     def __init__(self, session: Session | Synchronous, origins: Iterable[str]) -> None:
-        self._session = session if isinstance(session, Session) else session.session
-        self._given = tuple(origins)
+        self._session = session_of(session)
+        self._reach = Reach(self._session, origins)
         self._good: frozenset[str] = frozenset()
 
     def at_once(self, authority: str | None) -> Mapping[str, str] | None:
@@ -58,11 +52,10 @@ class Credentials:
 
     def refuse(self, sent: Mapping[str, str], *, by_proxy: bool = False) -> None:
         """A server, or a proxy before it, did not take what was *sent*."""
+        refused = part(sent, by_proxy=by_proxy)
         if not by_proxy:
-            self._session.reject("".join(_part(sent).values()).partition(" ")[2])
-        elif _part(self._session.cached_headers() or {}, by_proxy=True) == _part(
-            sent, by_proxy=True
-        ):
+            self._session.reject("".join(refused.values()).partition(" ")[2])
+        elif part(self._session.cached_headers() or {}, by_proxy=True) == refused:
             self._session.reject_proxy()  # which is not for one that is newer
 
     async def in_place_of(
@@ -73,15 +66,14 @@ class Credentials:
         """
         with anyio.fail_after(limit):
             headers = await self._session.headers()
-        changed = _part(headers, by_proxy=by_proxy) != _part(sent, by_proxy=by_proxy)
-        return headers if changed else None
+        same = part(headers, by_proxy=by_proxy) == part(sent, by_proxy=by_proxy)
+        return None if same else headers
 
     async def _check(self, authority: str) -> None:
-        # Whether there is TLS is not in it; see the adapters. Without a port, neither is that.
-        urls = [f"{scheme}://{authority}" for scheme in _UNKNOWN]
-        for data_plane in (False, True):  # the control plane is asked only if it has to be
-            origins = await self._session.origins(self._given, data_plane=data_plane)
-            if not authority.endswith("]") and any(map(origins.allow, urls)):
+        host, port = host_and_port(authority)
+        # Whether there is TLS is not in it; see the adapters.
+        for scheme in ("https", "http") if host and port else ():
+            if await self._reach.allows((scheme, host, port)):
                 return
         raise ConfigError(
             "this client is not for the session's endpoint, so it gets no credentials; make it "
@@ -90,20 +82,15 @@ class Credentials:
         )
 
 
-def check_own(names: Iterable[str], theirs: Iterable[str]) -> None:
-    """Raise ConfigError if the caller has set a header that the credentials are to go into."""
-    for name in names:
-        if name in theirs:
-            raise ConfigError(
-                f"the call has a header {name!r} of its own; remove it, or use a client without "
-                "flyteauth's credentials",
-                reason="header",
-            )
-
-
-def _part(headers: Mapping[str, str], *, by_proxy: bool = False) -> dict[str, str]:
-    """Those of *headers* that a server refuses, or a proxy."""
-    return {name: value for name, value in headers.items() if (name.lower() == _PROXY) == by_proxy}
+def host_and_port(authority: str) -> tuple[str, int]:
+    """The two parts; nothing and 0 where it does not have them beyond doubt."""
+    try:
+        parts = urlsplit(f"//{authority}")
+        host, port = parts.hostname or "", parts.port or 0
+    except ValueError:
+        return "", 0
+    name = f"[{host}]" if ":" in host else host
+    return (host, port) if authority.lower() == f"{name}:{port}" else ("", 0)
 
 
 # Requests in a stream come once. So another try is possible only while none was asked for.

@@ -9,7 +9,8 @@ from typing import Any
 import grpc
 
 from ..session import in_portal
-from ._credentials import AsyncRequests, Credentials, Requests, check_own
+from ._credentials import INSTEAD, AsyncRequests, Credentials, Requests
+from ._http import check_own
 
 Metadata = tuple[tuple[str, str | bytes], ...]
 
@@ -69,7 +70,7 @@ class Attempts:
         return None if headers is None else self._with(headers)
 
     def _with(self, headers: Mapping[str, str]) -> Metadata:
-        check_own(headers, {name.lower() for name, _ in self._theirs})
+        check_own(headers, {name.lower() for name, _ in self._theirs}, INSTEAD)
         self._sent = headers
         return (*self._theirs, *pairs(headers.items()))
 

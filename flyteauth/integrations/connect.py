@@ -51,7 +51,8 @@ from attrs import field, frozen
 from .._connection import Connection, connection
 from ..errors import ConfigError, Error, quote
 from ..session import Session, in_portal
-from ._credentials import AsyncRequests, Credentials, Requests, Synchronous, check_own
+from ._credentials import INSTEAD, AsyncRequests, Credentials, Requests
+from ._http import Synchronous, check_own, session_of
 
 try:
     from connectrpc.code import Code
@@ -129,7 +130,7 @@ async def clients(
     """
     import anyio.to_thread
 
-    given, ours = tuple(origins), _own(session)
+    given, ours = tuple(origins), session_of(session)
     way = await connection(ours, address, given)
     # This builds TLS, and may read the system's certificates.
     transport = await anyio.to_thread.run_sync(partial(_transport, HTTPTransport, way))
@@ -147,7 +148,7 @@ def clients_sync(
     interceptors: Iterable[InterceptorSync] = (),
 ) -> Iterator[_Maker]:
     """The same for synchronous clients."""
-    given, ours = tuple(origins), _own(session)
+    given, ours = tuple(origins), session_of(session)
     way = in_portal(connection, ours, address, given)
     with _transport(SyncHTTPTransport, way) as transport:
         mine = _InterceptorSync(ours, given, follows_redirects=False)
@@ -182,10 +183,6 @@ def client_sync(
     made = clients_sync(session, address=address, origins=origins, interceptors=interceptors)
     with made as make:
         yield make(kind)
-
-
-def _own(session: Session | Synchronous) -> Session:
-    return session if isinstance(session, Session) else session.session
 
 
 def _transport(kind: Callable[..., C], way: Connection) -> C:
@@ -253,7 +250,7 @@ class _Attaching:
         attached, theirs = self._last, _request_headers(ctx)
         if headers is not attached.headers:
             attached = self._last = _Attached(headers)
-        check_own(headers, theirs)
+        check_own(headers, theirs, INSTEAD)
         if self._follows_redirects and attached.leaks:
             raise ConfigError(
                 "pyqwest would take the credential along when it follows a redirect to another "

@@ -38,7 +38,8 @@ from urllib.parse import urlsplit
 from .._connection import Connection, connection
 from ..errors import ConfigError, Error
 from ..session import Session, in_portal
-from ._credentials import Credentials, Synchronous
+from ._credentials import Credentials, host_and_port
+from ._http import Synchronous, session_of
 
 try:
     import grpc
@@ -68,7 +69,7 @@ def channel(
     """A channel to the endpoint of *session*, or to *address*, which must be its data plane or in
     *origins*. Its *interceptors* see a call before it gets credentials. Raises ConfigError.
     """
-    given, ours = tuple(origins), _own(session)
+    given, ours = tuple(origins), session_of(session)
     way = in_portal(connection, ours, address, given)
     arguments = [*options, *_proxy(way)]
     made = (
@@ -89,7 +90,7 @@ async def aio_channel(
     options: Options = (),
 ) -> grpc.aio.Channel:
     """The same for grpc.aio."""
-    given, ours = tuple(origins), _own(session)
+    given, ours = tuple(origins), session_of(session)
     way = await connection(ours, address, given)
     all_of_them = [*interceptors, *_aio_interceptors(Credentials(ours, given), way.authority)]
     arguments = [*options, *_proxy(way)]
@@ -138,10 +139,6 @@ class _Plugin(grpc.AuthMetadataPlugin):
             callback(pairs(headers.items()), None)
 
 
-def _own(session: Session | Synchronous) -> Session:
-    return session if isinstance(session, Session) else session.session
-
-
 def _aio_interceptors(
     credentials: Credentials, authority: str
 ) -> tuple[grpc.aio.ClientInterceptor, ...]:
@@ -162,14 +159,10 @@ def _proxy(way: Connection) -> Options:
 def _authority(target: str) -> str:
     """Host and port that grpcio resolves *target* to."""
     text = target.removeprefix("dns:").removeprefix("///")
-    try:
-        parts = urlsplit(f"//{text}")
-        good = bool(parts.hostname) and parts.netloc == text
-    except ValueError:
-        good = False
-    if not good:
+    authority = text if host_and_port(text)[1] else f"{text}:443"
+    if not host_and_port(authority)[0]:
         raise ConfigError(
             "the target is not a host and a port; write it like dns:///flyte.example.com:443",
             reason="target",
         )
-    return text if text.rpartition(":")[2].isdigit() and not text.endswith("]") else f"{text}:443"
+    return authority
