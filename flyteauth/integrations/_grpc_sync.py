@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from contextvars import copy_context
 from functools import partial
 from typing import Any
@@ -165,15 +165,17 @@ class _Reply(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # of whatever m
         except BaseException as error:  # noqa: BLE001  # whatever it is, the caller gets it
             self._settle(self._first, error)
 
-    def _settle(self, last: Any, error: BaseException | None = None) -> None:
-        with self._lock:
-            late = self._last.done()  # cancelled
-            if not late and error is None:
+    def _settle(self, last: Any, error: BaseException | None = None) -> bool:
+        """Whether this came first. It calls who waits for it, so no lock is held."""
+        try:
+            if error is None:
                 self._last.set_result(last)
-            elif not late:
+            else:
                 self._last.set_exception(error)
-        if late:
+        except InvalidStateError:  # cancelled meanwhile
             last.cancel()
+            return False
+        return True
 
     def _settled(self, timeout: float | None = None) -> Any:
         """The try that counts; raises what has come in its place."""
@@ -221,10 +223,8 @@ class _Reply(grpc.Call, grpc.Future):  # type: ignore[type-arg]  # of whatever m
     def cancel(self) -> bool:
         with self._lock:
             self._may_repeat = False
-            waits = self._repeats and not self._last.done()
-            if waits:
-                self._last.set_result(Ended(grpc.StatusCode.CANCELLED))
-        if waits:
+            repeats = self._repeats
+        if repeats and self._settle(Ended(grpc.StatusCode.CANCELLED)):
             return True
         return bool((self._known() if self._last.done() else self._first).cancel())
 

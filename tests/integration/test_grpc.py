@@ -217,6 +217,7 @@ async def test_a_call_that_is_cancelled_between_its_tries_has_ended(
             stub, done = Stub(made), threading.Event()
             call = stub.say.future(text()) if kind == "say" else stub.count(text("2"))
             assert call.add_callback(done.set)
+            call.add_done_callback(lambda end: end.cancel())  # nothing is held meanwhile
             assert held.waits.wait(LIMIT)
             assert call.cancel()
             assert done.wait(LIMIT)
