@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, assert_type
 
+import grpc
+import grpc.aio
 import httpx
 import httpx2
+from flyteidl2.project.project_service_connect import (
+    ProjectServiceClient,
+    ProjectServiceClientSync,
+)
 
 import flyteauth
 import flyteauth as flyte
@@ -24,6 +31,7 @@ from flyteauth.events import (
     Refreshed,
     Warned,
 )
+from flyteauth.integrations import connect, grpc as over_grpc
 from flyteauth.integrations.flyte import (
     auth_metadata,
     client_config,
@@ -145,6 +153,33 @@ def in_flytekit(config: Any, store: Any) -> None:
     assert_type(ours, Authenticator)
     assert_type(ours.fetch_grpc_call_auth_metadata(), tuple[str, str] | None)
     ours.refresh_credentials()
+
+
+async def over_connect(session: flyteauth.Session) -> None:
+    async with connect.client(ProjectServiceClient, session) as projects:
+        assert_type(projects, ProjectServiceClient)
+    async with connect.clients(session, origins=["https://also.example.com"]) as make:
+        assert_type(make(partial(ProjectServiceClient, timeout_ms=1000)), ProjectServiceClient)
+    with connect.client_sync(ProjectServiceClientSync, flyteauth.SyncSession(of=session)) as sync:
+        assert_type(sync, ProjectServiceClientSync)
+    with connect.clients_sync(session, address="https://also.example.com") as make_sync:
+        assert_type(make_sync(ProjectServiceClientSync), ProjectServiceClientSync)
+    ProjectServiceClient("https://flyte.example.com", interceptors=connect.interceptors(session))
+    sync_interceptors = connect.interceptors_sync(session, follows_redirects=False)
+    ProjectServiceClientSync("https://flyte.example.com", interceptors=sync_interceptors)
+
+
+async def calls_over_grpc(session: flyteauth.Session) -> None:
+    target = "dns:///flyte.example.com"
+    with over_grpc.channel(flyteauth.SyncSession(of=session), options=[("grpc.x", 1)]) as one:
+        assert_type(one, grpc.Channel)
+    async with await over_grpc.aio_channel(session) as other:
+        assert_type(other, grpc.aio.Channel)
+    plain = grpc.insecure_channel(target)
+    grpc.intercept_channel(plain, *over_grpc.interceptors(session, target=target))
+    of_aio = over_grpc.aio_interceptors(session, target=target)
+    grpc.aio.insecure_channel(target, interceptors=of_aio)
+    assert_type(over_grpc.call_credentials(session), grpc.CallCredentials)
 
 
 def seen(event: AuthEvent) -> None:

@@ -140,6 +140,9 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "events": ("errors",),
     "remote": (*PUBLIC, "_default", "_procedures", "_api_keys"),
     "integrations": (*PUBLIC, "integrations"),
+    # On purpose: these open connections of their own.
+    "integrations.connect": (*PUBLIC, "integrations", "_connection"),
+    "integrations.grpc": (*PUBLIC, "integrations", "_connection"),
     # On purpose: it hands a whole configuration over to another program.
     "integrations.flyte": (*PUBLIC, "integrations", "config", "_handover", "_own_command"),
     # On purpose: it asks over gRPC what a session asks over HTTP, and may have to wait for that.
