@@ -219,6 +219,7 @@ def test_any_text_is_a_domain_with_a_name_below_it_or_none(text: str) -> None:
         ("http://[::1]", ("http", "::1", 80)),
         ("https://[2001:DB8:0::7]:8443", ("https", "2001:db8::7", 8443)),
         ("https://m\u00fcller.example", ("https", "xn--mller-kva.example", 443)),
+        ("https://\uff11\uff12\uff17.0.0.1", ("https", "127.0.0.1", 443)),
         ("http://flyte.example.com", ("http", "flyte.example.com", 80)),
     ],
 )
