@@ -57,7 +57,8 @@ def read_reply(request: Request, received: ResponseReceived) -> Object:
         )
     said = f" ({quote(message)})" if message else ""
     hint = _HINTS.get(code, "report this to whoever runs it")
-    raise FlowError(f"the control plane answered {quote(code, 40)}{said}; {hint}", reason=code)
+    code = quote(code, 40)
+    raise FlowError(f"the control plane answered {code}{said}; {hint}", reason=code)
 
 
 _HINTS = {

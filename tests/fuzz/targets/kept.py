@@ -1,0 +1,134 @@
+"""What is read back from where something was kept: stores, notes, configuration."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from flyteauth._config_file import _parse as parse_yaml
+from flyteauth._identity import parse_key
+from flyteauth._io.store.envelope import key_in, seal, unseal
+from flyteauth._io.store.file import _parse as parse_file
+from flyteauth._io.store.items import Found, Items
+from flyteauth._io.store.ring import Damaged, Ring
+from flyteauth._pending import _parse as parse_pending
+from flyteauth._sansio.errors import ConfigError, StoreError
+from flyteauth._sansio.flow import dump, load
+from flyteauth._sansio.record import load_record
+from flyteauth._target import Target
+from flyteauth.config import SETTINGS, resolve
+from tests.fuzz.properties import proper
+from tests.io.rings import MemoryRing
+
+KEY = "key"
+PLACE = Path("/home/ada/logins/key")
+
+
+def record(data: bytes) -> None:
+    """A login as text."""
+    try:
+        found = load_record(data.decode("utf-8", "replace"))
+    except StoreError as error:
+        proper(error, data)
+        return
+    assert load_record(found.dump()) == found
+
+
+def login_file(data: bytes) -> None:
+    """A file of the file store: a record, or a mark."""
+    try:
+        found = parse_file(KEY, data, PLACE)
+    except StoreError as error:
+        proper(error, data)
+    else:
+        if not isinstance(found, str):
+            assert unseal(KEY, seal(KEY, found, "there"), "there") == found
+    try:
+        key = key_in(data, "there")
+    except StoreError as error:
+        proper(error, data)
+        return
+    known = parse_key(key)
+    assert known is None or parse_key(known.text) == known
+
+
+def keyring_items(data: bytes) -> None:
+    """The items of a keyring, one a line: name and text."""
+    backend = MemoryRing()
+    items = Items(Ring(backend), KEY)
+    places = {b"first": items._name, b"copy": items._copy}
+    for line in data.split(b"\n"):
+        name, _, text = line.partition(b" ")
+        where = places.get(name) or f"{items._name}/{name.decode('latin-1')}"
+        backend.items[where] = text.decode("utf-8", "replace")
+    try:
+        before = items.read()
+    except Damaged as error:
+        assert "; " in str(error)
+        before = Found()
+    items.write("new", before)  # what is there, whatever it is, can be replaced
+    assert items.read().text == "new"
+    items.delete()
+    assert items.read() == Found()
+
+
+def begun_login(data: bytes) -> None:
+    """A device login that another process is to finish."""
+    try:
+        pending = parse_pending(data)
+    except StoreError as error:
+        proper(error, data)
+        return
+    assert parse_pending(json.dumps(dump(pending)).encode()) == pending
+
+
+def discovery_note(data: bytes) -> None:
+    """What discovery said a while ago."""
+    try:
+        saved = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    try:
+        target = load((Target,), saved)
+    except StoreError as error:
+        proper(error, data)
+        return
+    assert load((Target,), json.loads(json.dumps(dump(target)))) == target
+
+
+def config_file(data: bytes) -> None:
+    """A config.yaml."""
+    try:
+        parse_yaml(data, Path("/home/ada/.flyte/config.yaml"))
+    except ConfigError as error:
+        proper(error, data)
+
+
+VARIABLES = frozenset(name for setting in SETTINGS for name in setting.variables)
+
+
+def environment(data: bytes) -> None:
+    """Variables of the environment, one a line."""
+    lines = data.decode("utf-8", "surrogateescape").split("\n")
+    environ = {
+        name: value
+        for name, _, value in (line.partition("=") for line in lines)
+        if (name in VARIABLES and "CERT" not in name) or name.endswith("_API_KEY")
+    }
+    try:
+        settings = resolve({}, environ=environ, search=False)
+    except ConfigError as error:
+        proper(error, data)
+        return
+    assert settings.endpoint is None or settings.plain_host in {None, settings.endpoint.host}
+
+
+TARGETS = (
+    record,
+    login_file,
+    keyring_items,
+    begun_login,
+    discovery_note,
+    config_file,
+    environment,
+)
