@@ -8,6 +8,7 @@ named in one line. With --keep, inputs that reach further than those of the corp
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import re
 import subprocess
 import sys
@@ -95,8 +96,10 @@ def _folder(path: Path, contents: Iterable[bytes]) -> Path:
 
 def _why(done: subprocess.CompletedProcess[str]) -> str:
     """The exception, and the file with the input."""
-    raised = re.findall(r"^(\w+(?:\.\w+)*(?:Error|Exception|Warning)\b.*)", done.stderr, re.M)
-    stopped = re.findall(r"^==\d+== ?ERROR: (.*)", done.stderr, re.M)
+    raised = re.findall(
+        r"^(\w+(?:\.\w+)*(?:Error|Exception|Warning)\b.*)", done.stderr, re.MULTILINE
+    )
+    stopped = re.findall(r"^==\d+== ?ERROR: (.*)", done.stderr, re.MULTILINE)
     where = re.findall(r"Test unit written to (.*)", done.stderr)
     what = [*raised[-1:], *stopped[-1:], f"exit status {done.returncode}"][0]
     return " ".join([what, *where[-1:]])
@@ -108,6 +111,9 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("targets", nargs="*", choices=[[], *TARGETS], metavar="TARGET")
     given = parser.parse_args()
+    if importlib.util.find_spec("atheris") is None:
+        print("atheris is not there; run: make fuzz, on Linux", file=sys.stderr)
+        return 2
     broken = 0
     for name in given.targets or TARGETS:
         with tempfile.TemporaryDirectory() as directory:

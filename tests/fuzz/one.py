@@ -12,7 +12,9 @@ def main() -> None:
     with atheris.instrument_imports(include=["flyteauth", "h11"]):
         from tests.fuzz.targets import TARGETS
     name, *arguments = sys.argv[1:]
-    program = f"{shlex.quote(sys.executable)} -m tests.fuzz.one {name}"  # to merge, it runs us again
+    program = (
+        f"{shlex.quote(sys.executable)} -m tests.fuzz.one {name}"  # to merge, it runs us again
+    )
     atheris.Setup([program, *arguments], TARGETS[name])
     atheris.Fuzz()
 

@@ -17,7 +17,21 @@ every_target = pytest.mark.parametrize("name", sorted(TARGETS))
 SECONDS_MAX = 3.0  # of the processor, for LARGE bytes
 LARGE = 200_000
 LESS_LARGE = {"config_file": 20_000}  # PyYAML takes 10 µs a byte, of a file that is the user's own
-PATTERNS = (b"a", b"a,", b"a ", b'a b="', b"\\", b'"', b"(", b"[", b".", b"%", b"&", b"\x1b[", b"\n")
+PATTERNS = (
+    b"a",
+    b"a,",
+    b"a ",
+    b'a b="',
+    b"\\",
+    b'"',
+    b"(",
+    b"[",
+    b".",
+    b"%",
+    b"&",
+    b"\x1b[",
+    b"\n",
+)
 
 
 @every_target

@@ -63,8 +63,7 @@ def keyring_items(data: bytes) -> None:
         backend.items[where] = text.decode("utf-8", "replace")
     try:
         before = items.read()
-    except Damaged as error:
-        assert "; " in str(error)
+    except Damaged:
         before = Found()
     items.write("new", before)  # what is there, whatever it is, can be replaced
     assert items.read().text == "new"

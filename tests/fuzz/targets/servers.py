@@ -248,4 +248,3 @@ TARGETS = (
     waiting_time,
     id_token,
 )
-
