@@ -55,7 +55,7 @@ def fuzz(name: str, seconds: int, grown: Path) -> Round:
             str(grown),
             str(known),
         )
-    said = done.stderr
+    said = done.stdout
     covered = [int(number) for number in re.findall(r"\bcov: (\d+)", said)]
     executed = re.findall(r"number_of_executed_units: (\d+)|^#(\d+)\t", said, re.MULTILINE)
     return Round(
@@ -79,8 +79,8 @@ def _run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "tests.fuzz.one", name, *arguments],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         encoding="utf-8",
         errors="backslashreplace",
         check=False,
@@ -95,14 +95,16 @@ def _folder(path: Path, contents: Iterable[bytes]) -> Path:
 
 
 def _why(done: subprocess.CompletedProcess[str]) -> str:
-    """The exception, and the file with the input."""
+    """What was raised, where, and the file with the input."""
     raised = re.findall(
-        r"^(\w+(?:\.\w+)*(?:Error|Exception|Warning)\b.*)", done.stderr, re.MULTILINE
+        r"^(\w+(?:\.\w+)*(?:Error|Exception|Warning)\b.*)", done.stdout, re.MULTILINE
     )
-    stopped = re.findall(r"^==\d+== ?ERROR: (.*)", done.stderr, re.MULTILINE)
-    where = re.findall(r"Test unit written to (.*)", done.stderr)
+    stopped = re.findall(r"^==\d+== ?ERROR: (.*)", done.stdout, re.MULTILINE)
+    line = re.findall(r'^  File "([^"]*", line \d+)', done.stdout, re.MULTILINE)
+    written = re.findall(r"Test unit written to (.*)", done.stdout)
     what = [*raised[-1:], *stopped[-1:], f"exit status {done.returncode}"][0]
-    return " ".join([what, *where[-1:]])
+    where = f" ({line[-1].replace(chr(34), '')})" if raised and line else ""
+    return " ".join([what + where, *written[-1:]])
 
 
 def main() -> int:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from flyteauth._config_file import _parse as parse_yaml
 from flyteauth._identity import parse_key
+from flyteauth._io.clock import SystemClock
+from flyteauth._io.notes import Notes
 from flyteauth._io.store.envelope import key_in, seal, unseal
 from flyteauth._io.store.file import _parse as parse_file
 from flyteauth._io.store.items import Found, Items
 from flyteauth._io.store.ring import Damaged, Ring
+from flyteauth._machine import Machine
 from flyteauth._pending import _parse as parse_pending
 from flyteauth._sansio.errors import ConfigError, StoreError
 from flyteauth._sansio.flow import dump, load
 from flyteauth._sansio.record import load_record
+from flyteauth._stored import _at_once
 from flyteauth._target import Target
 from flyteauth.config import SETTINGS, resolve
-from tests.fuzz.properties import proper
+from tests.fuzz.properties import CANARY, proper
 from tests.io.rings import MemoryRing
 
 KEY = "key"
@@ -81,26 +87,52 @@ def begun_login(data: bytes) -> None:
     assert parse_pending(json.dumps(dump(pending)).encode()) == pending
 
 
-def discovery_note(data: bytes) -> None:
-    """What discovery said a while ago."""
+class _Notes(Notes):
+    """Where there is one note, under every name."""
+
+    def __init__(self, note: Mapping[str, Any]) -> None:
+        self._note = note
+
+    async def read(self, name: str) -> Mapping[str, Any]:
+        return self._note
+
+
+def note(data: bytes) -> None:
+    """What another program has left: of a prompt, of a refresh that failed, of discovery."""
     try:
-        saved = json.loads(data)
+        left = json.loads(data)
     except (ValueError, RecursionError):
         return
-    try:
-        target = load((Target,), saved)
-    except StoreError as error:
-        proper(error, data)
-        return
-    assert load((Target,), json.loads(json.dumps(dump(target)))) == target
+    machine = Machine(None, SystemClock())
+    machine._notes = _Notes(left if isinstance(left, dict) else {})
+    _at_once(machine.muted(KEY))
+    failure = _at_once(machine.failure_since(KEY, 0.0))
+    assert failure is None or "\n" not in str(failure)
+    target = _at_once(machine.target(KEY))
+    if target is not None:
+        assert load((Target,), json.loads(json.dumps(dump(target)))) == target
+
+
+HOME = tempfile.TemporaryDirectory()
 
 
 def config_file(data: bytes) -> None:
-    """A config.yaml."""
+    """A config.yaml, all the way to the settings."""
+    path = Path(HOME.name) / "config.yaml"
+    path.write_bytes(data)
     try:
-        parse_yaml(data, Path("/home/ada/.flyte/config.yaml"))
+        settings = resolve({}, environ={}, path=path, search=False)
     except ConfigError as error:
         proper(error, data)
+        return
+    assert CANARY not in repr(settings.replace(**dict.fromkeys(_SHOWN)))
+
+
+# What is no secret, whatever it says.
+_SHOWN = (
+    *("endpoint", "client_id", "scopes", "audience", "redirect_uri", "browser_command"),
+    *("endpoints", "ca_file", "account", "org", "project", "domain", "issuer", "client_secret"),
+)
 
 
 VARIABLES = frozenset(name for setting in SETTINGS for name in setting.variables)
@@ -127,7 +159,7 @@ TARGETS = (
     login_file,
     keyring_items,
     begun_login,
-    discovery_note,
+    note,
     config_file,
     environment,
 )

@@ -146,7 +146,7 @@ def api_key(data: bytes) -> None:
         except Error as error:
             proper(error, data)
             continue
-        assert key.client_secret not in repr(key) or len(key.client_secret) < 20
+        assert repr(key.replace(client_secret="")) == repr(key)
         try:
             again = decode_api_key(key.encode())
         except Error as error:

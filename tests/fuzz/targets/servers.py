@@ -24,10 +24,19 @@ from flyteauth._sansio.discovery import (
 from flyteauth._sansio.errors import FlowError
 from flyteauth._sansio.exchanges import client_credentials, refresh, revoke
 from flyteauth._sansio.flow import Done, Exchange
-from flyteauth._sansio.http import YEAR, Object, http_date, is_secure, retry_after, seconds
+from flyteauth._sansio.http import (
+    YEAR,
+    Object,
+    http_date,
+    is_secure,
+    parse_object,
+    retry_after,
+    seconds,
+)
 from flyteauth._sansio.id_token import check, check_refreshed, subject
 from flyteauth._sansio.record import Record, load_record
 from flyteauth._sansio.tokens import Token, parse_token
+from flyteauth.remote import ApiKey, App, Project, Task
 from tests.fuzz.properties import AT, converse, proper, received, response, responses, sent
 
 ISSUER = "https://as.example"
@@ -71,8 +80,8 @@ def _usable(granted: Token) -> None:
     assert granted.expires_at is None or AT < granted.expires_at <= AT + YEAR
     record = Record(granted, SERVER.endpoint("token_endpoint"), "cli")
     assert load_record(record.dump()) == record
-    for secret in (granted.access_token, granted.refresh_token, granted.id_token):
-        assert secret is None or len(secret) < 20 or secret not in repr(granted)
+    without = granted.replace(access_token="", refresh_token=None, id_token=None)
+    assert repr(without) == repr(granted)
 
 
 def revocation(data: bytes) -> None:
@@ -174,6 +183,20 @@ def call_reply(data: bytes) -> None:
         assert isinstance(reply, Object)
 
 
+def listing(data: bytes) -> None:
+    """An item of a list that a control plane answers with."""
+    try:
+        item = parse_object(response(b"200\n\n" + data))
+    except FlowError as error:
+        proper(error)
+        return
+    for parse in (Project._parse, Task._parse, App._parse, ApiKey._parse):
+        try:
+            parse(item)
+        except FlowError as error:
+            proper(error)
+
+
 def challenges(data: bytes) -> None:
     """Fields of WWW-Authenticate, one a line."""
     fields = data.decode("latin-1").split("\n")
@@ -244,6 +267,7 @@ TARGETS = (
     client_settings,
     issuer_documents,
     call_reply,
+    listing,
     challenges,
     waiting_time,
     id_token,
