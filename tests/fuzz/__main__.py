@@ -62,7 +62,7 @@ def fuzz(name: str, seconds: int, grown: Path) -> Round:
         executions=max((int(number) for pair in executed for number in pair if number), default=0),
         before=covered[0] if covered else 0,
         after=covered[-1] if covered else 0,
-        broken=_why(done) if done.returncode else "",
+        broken=why(said, done.returncode) if done.returncode else "",
     )
 
 
@@ -94,15 +94,13 @@ def _folder(path: Path, contents: Iterable[bytes]) -> Path:
     return path
 
 
-def _why(done: subprocess.CompletedProcess[str]) -> str:
+def why(said: str, status: int) -> str:
     """What was raised, where, and the file with the input."""
-    raised = re.findall(
-        r"^(\w+(?:\.\w+)*(?:Error|Exception|Warning)\b.*)", done.stdout, re.MULTILINE
-    )
-    stopped = re.findall(r"^==\d+== ?ERROR: (.*)", done.stdout, re.MULTILINE)
-    line = re.findall(r'^  File "([^"]*", line \d+)', done.stdout, re.MULTILINE)
-    written = re.findall(r"Test unit written to (.*)", done.stdout)
-    what = [*raised[-1:], *stopped[-1:], f"exit status {done.returncode}"][0]
+    raised = re.findall(r"^(\w+(?:\.\w+)*(?:Error|Exception|Warning)\b.*)", said, re.MULTILINE)
+    stopped = re.findall(r"^==\d+== ?ERROR: (.*)", said, re.MULTILINE)
+    line = re.findall(r'^  File "([^"]*", line \d+)', said, re.MULTILINE)
+    written = re.findall(r"Test unit written to (.*)", said)
+    what = [*raised[-1:], *stopped[-1:], f"exit status {status}"][0]
     where = f" ({line[-1].replace(chr(34), '')})" if raised and line else ""
     return " ".join([what + where, *written[-1:]])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import traceback
 from collections.abc import Iterable
 from typing import Any, TypeVar, assert_never
 
@@ -45,8 +46,9 @@ def proper(error: Error, secret_in: bytes | None = None) -> None:
     assert "; " in said, said
     assert escape(error.reason) == error.reason
     assert len(error.reason) <= REASON_MAX
-    if secret_in is not None:
-        assert CANARY not in said + error.reason
+    if secret_in is not None and CANARY.encode() in secret_in:
+        assert CANARY not in error.reason
+        assert CANARY not in "".join(traceback.format_exception(error))
 
 
 def response(data: bytes) -> Response:

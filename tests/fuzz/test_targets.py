@@ -10,6 +10,7 @@ from hypothesis import given, settings, strategies as st
 from flyteauth._sansio.errors import InvalidResponse
 
 from . import corpus
+from .__main__ import why
 from .properties import proper
 from .targets import TARGETS
 
@@ -35,12 +36,14 @@ PATTERNS = (
 )
 
 
+@pytest.mark.req("ERR-07", "CBK-18", "SEC-02")
 @every_target
 def test_what_is_kept_breaks_nothing(name: str) -> None:
     for data in corpus.inputs(name):
         TARGETS[name](data)
 
 
+@pytest.mark.req("ERR-01", "ERR-07", "CBK-18")
 @every_target
 def test_variations_of_what_is_kept_break_nothing(name: str) -> None:
     kept = st.sampled_from(corpus.inputs(name))
@@ -105,3 +108,32 @@ def test_new_inputs_are_kept_once_and_only_short_ones(
     assert corpus.keep("t", [b"a\n\xff", b"b", b"x" * corpus.SIZE_MAX]) == 2
     assert corpus.keep("t", [b"b"]) == 0
     assert corpus.inputs("t") == [b"a\n\xff", b"b"]
+
+
+SAID = """
+ === Uncaught Python exception: ===
+AssertionError: seven
+Traceback (most recent call last):
+  File "/src/tests/fuzz/targets/people.py", line 149, in api_key
+    assert False
+AssertionError: seven
+
+==22696== ERROR: libFuzzer: fuzz target exited
+artifact_prefix='here/'; Test unit written to here/api_key-crash-3
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (
+            SAID,
+            "AssertionError: seven (/src/tests/fuzz/targets/people.py, line 149) here/api_key-crash-3",
+        ),
+        ("==7== ERROR: libFuzzer: timeout after 5 seconds\n", "libFuzzer: timeout after 5 seconds"),
+        ("killed", "exit status 77"),
+    ],
+    ids=["raised", "stopped", "unknown"],
+)
+def test_what_breaks_a_target_is_one_line(said: str, reason: str) -> None:
+    assert why(said, 77) == reason

@@ -15,15 +15,15 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from flyteauth._io.clock import Clock
-from flyteauth._sansio.http import Request, Response
+from flyteauth._sansio.http import Request
 from flyteauth.devserver.model import ControlPlane
 from flyteauth.devserver.settings import Settings
 from tests.io.server import Connection, Server, closing, dripping, endless, reply, serve, silent
+from tests.io.wire import parse_request, write_response
 
 Behaviour = bytes | Callable[[Connection], object]
 
@@ -60,11 +60,11 @@ class Hostile:
 
     def script(self, connection: Connection) -> None:
         while raw := connection.read_request():
-            request = self._parsed(raw)
+            request = parse_request(raw, self.url)
             place = place_of(request)
             self.asked[place] += 1
             if place not in self.where:
-                connection.send(_written(self.plane.handle(request, self._clock.time())))
+                connection.send(write_response(self.plane.handle(request, self._clock.time())))
             elif isinstance(self.does, bytes):
                 connection.send(self.does)
             else:
@@ -76,21 +76,6 @@ class Hostile:
     @property
     def url(self) -> str:
         return f"http://localhost:{self.server.port}"
-
-    def _parsed(self, raw: bytes) -> Request:
-        head, _, body = raw.partition(b"\r\n\r\n")
-        first, *lines = head.decode("latin-1").split("\r\n")
-        method, path, _ = first.split(" ")
-        fields = tuple((name, value) for name, _, value in (x.partition(": ") for x in lines))
-        return Request(method, self.url + path, fields, body)
-
-
-def _written(response: Response) -> bytes:
-    status = f"{response.status} {HTTPStatus(response.status).phrase}"
-    headers = tuple(
-        f"{name}: {value}" for name, value in response.headers if name.lower() != "content-length"
-    )
-    return reply(response.body, status=status, headers=headers)
 
 
 @contextmanager

@@ -152,6 +152,7 @@ CASES: dict[str, tuple[frozenset[str], tuple[str, ...], str, Any]] = {
 MEMBERS = [(place, member) for place, case in CASES.items() for member in case[1]]
 
 
+@pytest.mark.req("ERR-07", "META-02", "META-09", "DEV-12", "DEV-13", "TOK-06", "TOK-10")
 @pytest.mark.parametrize(("place", "member"), MEMBERS)
 async def test_whatever_a_member_is_the_session_ends_in_a_token_or_a_typed_error(
     place: str, member: str

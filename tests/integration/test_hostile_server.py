@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.lowlevel
 import pytest
 from attrs import frozen
 
@@ -41,28 +40,16 @@ from .hostile import (
     hostile,
     place_of,
 )
+from .plane import HastyClock
 
 pytestmark = pytest.mark.anyio
 
 LIMIT = 20.0
 PATIENCE = 10.0  # of a request
 IMPATIENCE = 0.1  # of one that nobody will answer
-MEMORY_MAX = 12 * 1024 * 1024
+MEMORY_MAX = 9 * 1024 * 1024
 NO_TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 Act = Callable[[Session], Awaitable[object]]
-
-
-class HastyClock(SystemClock):
-    """Nobody waits: whoever would, is told that the time has come."""
-
-    ahead = 0.0
-
-    def time(self) -> float:
-        return super().time() + self.ahead
-
-    async def sleep_until(self, deadline: float) -> None:
-        await anyio.lowlevel.checkpoint()
-        self.ahead += max(0.0, deadline - self.time())
 
 
 class Impatient(HttpxTransport):
@@ -252,6 +239,7 @@ def _every_other() -> list[tuple[str, str, str]]:
     ]
 
 
+@pytest.mark.req("ERR-01", "ERR-07", "META-08", "REF-08", "REF-10", "REF-14", "TOK-02", "BRR-05")
 @pytest.mark.parametrize(("place", "behaviour", "anyio_backend"), _every_other())
 async def test_whatever_a_server_does_a_typed_error_comes_out(
     place: str, behaviour: str, home: Path, anyio_backend: str
@@ -267,6 +255,7 @@ async def test_whatever_a_server_does_a_typed_error_comes_out(
         assert len(asyncio.all_tasks()) <= 2  # the test, and who runs it
 
 
+@pytest.mark.req("META-06", "TOK-02")
 @pytest.mark.parametrize("behaviour", HEAVY)
 async def test_much_takes_little_memory(behaviour: str, home: Path) -> None:
     clock = HastyClock()
