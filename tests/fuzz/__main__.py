@@ -109,8 +109,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--keep", action="store_true")
-    parser.add_argument("targets", nargs="*", choices=[[], *TARGETS], metavar="TARGET")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
     given = parser.parse_args()
+    if unknown := set(given.targets) - TARGETS.keys():
+        parser.error(f"there is no target {', '.join(sorted(unknown))}")
     if importlib.util.find_spec("atheris") is None:
         print("atheris is not there; run: make fuzz, on Linux", file=sys.stderr)
         return 2

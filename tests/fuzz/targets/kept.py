@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import tempfile
 from collections.abc import Mapping
@@ -114,6 +115,7 @@ def note(data: bytes) -> None:
 
 
 HOME = tempfile.TemporaryDirectory()
+atexit.register(HOME.cleanup)
 
 
 def config_file(data: bytes) -> None:
