@@ -20,11 +20,12 @@ from flyteauth._machine import Machine
 from flyteauth._pending import _parse as parse_pending
 from flyteauth._sansio.errors import ConfigError, StoreError
 from flyteauth._sansio.flow import dump, load
+from flyteauth._sansio.keyring_layouts import TOOLS, places
 from flyteauth._sansio.record import load_record
 from flyteauth._stored import _at_once
 from flyteauth._target import Target
 from flyteauth.config import SETTINGS, resolve
-from tests.fuzz.properties import CANARY, proper
+from tests.fuzz.properties import AT, CANARY, proper
 from tests.io.rings import MemoryRing
 
 KEY = "key"
@@ -76,6 +77,23 @@ def keyring_items(data: bytes) -> None:
     assert items.read().text == "new"
     items.delete()
     assert items.read() == Found()
+
+
+def tool_items(data: bytes) -> None:
+    """What another tool keeps in the keyring: its name in a line, then an item a line."""
+    name, *items = data.decode("utf-8", "replace").split("\n")
+    tool = next((tool for tool in TOOLS if tool == name), TOOLS[0])
+    for place in places(tool, "dns:///flyte.example", "flyte.example"):
+        try:
+            found = place.parse(dict(zip(place.names, items, strict=False)), AT)
+        except StoreError as error:
+            proper(error, data)
+            continue
+        if found is not None:
+            again = place.parse(place.written(found), AT)
+            assert again is not None
+            assert again.access_token == found.access_token
+            assert again.refresh_token == found.refresh_token
 
 
 def begun_login(data: bytes) -> None:
@@ -160,6 +178,7 @@ TARGETS = (
     record,
     login_file,
     keyring_items,
+    tool_items,
     begun_login,
     note,
     config_file,
