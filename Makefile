@@ -3,6 +3,7 @@
 # make test   run the tests
 # make compat the tests of Flyte's tools with the newest releases of those
 # make check  lint, formatting, types
+# make fuzz   look for input that breaks a parser, FUZZ_SECONDS for each of them; Linux only
 # make bench  measure what the README promises, for about half an hour; BENCH_ARGS=--quick for less
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ READY := .venv/.ready
 # Many tests wait for processes, so more of them than there are cores may run.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(4, os.cpu_count() or 1))')
 
-.PHONY: demo test check bench compat conformance clean
+.PHONY: demo test check fuzz bench compat conformance clean
 
 demo: $(READY)
 	@$(if $(filter 1,$(BROWSER)),env -u BROWSER )$(BIN)/flyteauth demo$(if $(filter 1,$(BROWSER)), --browser)
@@ -26,6 +27,12 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+FUZZ_SECONDS ?= 10
+
+fuzz: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
+	@$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)

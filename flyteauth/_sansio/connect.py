@@ -61,7 +61,8 @@ def read_reply(
     said = f" ({quote(message)})" if message else ""
     hints = {**_HINTS, "unauthenticated": refused}
     hint = hints.get(code, "report this to whoever runs it")
-    raise FlowError(f"the control plane answered {quote(code, 40)}{said}; {hint}", reason=code)
+    code = quote(code, 40)
+    raise FlowError(f"the control plane answered {code}{said}; {hint}", reason=code)
 
 
 _HINTS = {
