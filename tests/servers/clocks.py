@@ -10,7 +10,7 @@ from flyteauth._io.clock import SystemClock
 
 class PassingClock(SystemClock):
     """The system's clock, some seconds ahead. Whoever waits for a moment comes to it at once, as
-    soon as *before* is over.
+    soon as *before* is over; ``waited`` says how many seconds that each time was.
     """
 
     def __init__(
@@ -18,6 +18,7 @@ class PassingClock(SystemClock):
     ) -> None:
         self.passed = passed
         self.before = before
+        self.waited: list[float] = []
         super().__init__(
             wall=lambda: time.time() + self.passed,
             monotonic=lambda: time.monotonic() + self.passed,
@@ -26,5 +27,6 @@ class PassingClock(SystemClock):
     async def sleep_until(self, deadline: float) -> None:
         if self.before is not None:
             await self.before()
-        self.passed += max(deadline - self.time(), 0.0)
+        self.waited.append(max(deadline - self.time(), 0.0))
+        self.passed += self.waited[-1]
         await super().sleep_until(deadline)

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -24,30 +24,21 @@ from flyteauth.events import LoggedIn, Refreshed
 from flyteauth.integrations.httpx import Auth
 
 from ..services import ROOT
+from . import sessions
 from .clocks import PassingClock
 from .people import Page, Person, allow, visit
 from .running import CLIENT_SECRET, Node
+from .sessions import PERSON, kept_in, refused, service
 
 pytestmark = pytest.mark.anyio
 
-# Somebody who wants to stay logged in.
-PERSON: Final[Mapping[str, Any]] = {
-    "auth_type": "Pkce",
-    "client_id": "person",
-    "scopes": ["openid", "offline_access", "all"],
-    "redirect_uri": "http://127.0.0.1/callback",
-    "extra_parameters": {"authorization": {"prompt": "consent"}},
-    "token_store": "file",
-    "login_timeout": 60.0,
-}
 TOKEN_TTL, CODE_TTL = 60.0, 120.0
 WHOAMI = "/me"
 LIMIT = 60.0
 
 
 def person(server: Node, who: Person | None = None, **more: Any) -> Session:
-    more = {**PERSON, "clock": clock(server), **more}
-    return Session(issuer=server.issuer, presenter=who or Person(), **more)
+    return sessions.person(server, who, **{"clock": clock(server), **more})
 
 
 def clock(server: Node, **more: Any) -> PassingClock:
@@ -55,19 +46,8 @@ def clock(server: Node, **more: Any) -> PassingClock:
     return PassingClock(server.passes(0), **more)
 
 
-def service(server: Node, client_id: str, **more: Any) -> Session:
-    return Session(
-        issuer=server.issuer, client_id=client_id, scopes=["all"], token_store="memory", **more
-    )
-
-
-def subject(server: Node, headers: Any) -> str | None:
-    """Whom the server takes us for; None if it does not."""
-    response = server.get(WHOAMI, headers=headers)
-    if response.status_code == 401:
-        return None
-    sub: str = response.raise_for_status().json()["sub"]
-    return sub
+def subject(server: Node, headers: Mapping[str, str]) -> str | None:
+    return sessions.subject(server, WHOAMI, headers)
 
 
 def cancel(page: Page) -> dict[str, str] | str:
@@ -80,11 +60,6 @@ def refuse_device(page: Page) -> dict[str, str] | None:
     if "confirm" not in page.fields:
         return allow(page) if page.fields["user_code"] else None
     return {**{name: page.fields[name] for name in ("xsrf", "user_code")}, "abort": "yes"}
-
-
-def kept_in(home: Path) -> int:
-    """How many logins are kept there."""
-    return sum(path.suffix == ".json" for path in home.rglob("logins/*"))
 
 
 class Since:
@@ -259,14 +234,7 @@ class TestRefresh:
             assert kept_in(home) == 1
             headers = await session.headers()
             assert subject(oidc_provider, headers) == "alice"
-            stolen = {
-                "grant_type": "refresh_token",
-                "auth_type": "Pkce",
-                "client_id": "person",
-                "refresh_token": first.refresh_token,
-            }
-            refusal = oidc_provider.post("/token", stolen)
-            assert refusal.json()["error"] == "invalid_grant"
+            assert refused(oidc_provider, first.refresh_token)
             assert subject(oidc_provider, headers) is None
             session.reject(headers["authorization"].removeprefix("Bearer "))
             with pytest.raises(ReauthRequired, match="flyteauth login"):
@@ -300,13 +268,7 @@ class TestLogout:
             assert outcome.local_deleted
             assert outcome.remote_revoked is True
         assert subject(oidc_provider, {"authorization": f"Bearer {token.access_token}"}) is None
-        again = {
-            "grant_type": "refresh_token",
-            "auth_type": "Pkce",
-            "client_id": "person",
-            "refresh_token": token.refresh_token,
-        }
-        assert oidc_provider.post("/token", again).json()["error"] == "invalid_grant"
+        assert refused(oidc_provider, token.refresh_token)
         assert since("grant.revoked") == 1
 
 
