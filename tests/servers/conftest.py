@@ -9,7 +9,18 @@ from tests.integration.conftest import (
     home as home,  # noqa: PLC0414
 )
 
-from .running import Node, node
+from .running import Node, Server, node
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """A test that fails shows what its servers have to say."""
+    report = yield
+    if report.failed and isinstance(item, pytest.Function):
+        for name, value in item.funcargs.items():
+            if isinstance(value, Server):
+                report.sections.append((f"log of {name}", value.log.read_text("utf-8")[-4000:]))
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -62,12 +62,19 @@ class Node(Server):
 def node(script: str, folder: Path) -> Iterator[Node]:
     """The server of a script in ``node``, which takes a port of its own and prints its issuer."""
     argv = [str(require("node")), str(NODE / script)]
-    with started(argv, folder, {"CLIENT_SECRET": CLIENT_SECRET}, talks=True) as (process, log):
+    with speaking(argv, folder, CLIENT_SECRET=CLIENT_SECRET) as server:
+        yield Node(server.issuer, server.process, server.log)
+
+
+@contextmanager
+def speaking(argv: Sequence[str], folder: Path, **environ: str) -> Iterator[Server]:
+    """A server that takes a port of its own, and prints its issuer when it can be asked."""
+    with started(argv, folder, environ, talks=True) as (process, log):
         assert process.stdout is not None
         ready, _, _ = select.select([process.stdout], [], [], DEADLINE)
         line = process.stdout.readline() if ready else b""
         assert line, log.read_text("utf-8")
-        yield Node(json.loads(line)["issuer"], process, log)
+        yield Server(json.loads(line)["issuer"], process, log)
 
 
 @contextmanager
@@ -111,9 +118,6 @@ def started(
     with process:
         try:
             yield process, log
-        except BaseException as error:
-            error.add_note(f"{argv[0]} said:\n{log.read_text('utf-8')[-4000:]}")
-            raise
         finally:
             process.terminate()
             try:
