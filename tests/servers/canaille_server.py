@@ -5,7 +5,7 @@ environment, with a list of redirect URIs; prints its issuer when it can be aske
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import os
 import sys
@@ -41,7 +41,7 @@ def application(issuer: str) -> Any:
 def fill(backend: Any, redirect_uris: list[str]) -> None:
     models = import_module("canaille.app").models
     name = {"formatted_name": "Alice", "family_name": "Alice", "user_name": "alice"}
-    at = datetime.datetime.now(datetime.UTC)
+    at = dt.datetime.now(dt.UTC)
     client = {
         "client_id": "person",
         "client_name": "person",
