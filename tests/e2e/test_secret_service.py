@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory  # whose name is short enough for sockets
 from typing import Any
 
 import pytest
@@ -21,10 +22,8 @@ PROMPT = 5.0  # seconds that a program waits for a keyring that nobody has asked
 
 
 @pytest.fixture
-def desktop(tmp_path: Path) -> Iterator[Desktop]:
-    folder = tmp_path / "desktop"
-    folder.mkdir()
-    with desktop_in(folder) as desktop:
+def desktop() -> Iterator[Desktop]:
+    with TemporaryDirectory() as folder, desktop_in(Path(folder)) as desktop:
         yield desktop
 
 
