@@ -70,7 +70,6 @@ async def test_a_person_logs_in_and_is_renewed_and_logs_out(server: Server, home
 
 
 async def test_who_refuses_is_told_so(server: Server) -> None:
-    """It says who it is with a success, and not with an error."""
     async with person(server, who=deciding("deny")) as session:
         with pytest.raises(OAuth2Error) as caught:
             await session.login()

@@ -242,7 +242,9 @@ class TestRefresh:
         assert kept_in(home) == 0
 
     @pytest.mark.req("REF-06")
-    @pytest.mark.parametrize("processes", [4, 8])
+    @pytest.mark.parametrize(
+        "processes", [4, *(pytest.param(n, marks=pytest.mark.servers) for n in (8, 16))]
+    )
     async def test_processes_that_race_share_one_renewal(
         self, oidc_provider: Node, processes: int, anyio_backend: str
     ) -> None:
