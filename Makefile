@@ -1,7 +1,7 @@
 # make demo   log in three ways, on asyncio and on trio, against the embedded control plane;
 #             BROWSER=1 opens a real browser for the one that needs it
 # make test   run the tests
-# make test-servers   run those that are slow, all of them against other servers
+# make test-servers   run those that are slow: races, and prompts that nobody answers
 # make check  lint, formatting, types
 # make bench  measure what the README promises, for about half an hour; BENCH_ARGS=--quick for less
 
@@ -24,7 +24,7 @@ test: $(READY)
 
 test-servers: $(READY)
 	@$(BIN)/python -m tests.services
-	$(BIN)/python -m pytest tests/servers -m servers $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests -m servers $(PYTEST_ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -26,7 +26,7 @@ settings.load_profile("flyteauth")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "servers: slow, and left to make test-servers")
+    config.addinivalue_line("markers", "servers: slow, so left to make test-servers")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

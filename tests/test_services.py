@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from . import services
-from .services import SERVICES, Environment, NodePackages, Program, main, require, run
+from .services import ROOT, SERVICES, Environment, NodePackages, Program, main, require, run
 
 
 class Apt:
@@ -112,6 +114,17 @@ def test_each_service_names_its_packages() -> None:
                 assert (service.folder / "package-lock.json").is_file()
             case _:
                 pytest.fail(f"{name} is of an unknown kind")
+
+
+def test_the_documents_name_the_versions_of_the_servers_that_are_run() -> None:
+    table = (ROOT / "docs" / "servers.md").read_text("utf-8")
+    node = json.loads((ROOT / "tests/servers/node/package.json").read_text("utf-8"))
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["dependency-groups"]
+    pinned = [*groups["nanoidp"], *groups["canaille"]]
+    versions = [*node["dependencies"].values(), *(pin.partition("==")[2] for pin in pinned)]
+    assert len(versions) == 4
+    for version in versions:
+        assert f"| {version} |" in table
 
 
 PROJECT = """

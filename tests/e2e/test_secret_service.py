@@ -13,12 +13,13 @@ import pytest
 
 from flyteauth.devserver.serve import Running
 
-from .conftest import BROWSER, Ended, Home, Serve
+from .conftest import BROWSER, DEADLINE, Ended, Home, Serve
 from .secret_service import Desktop, desktop as desktop_in, somebody
 
 # The library between us and the Secret Service leaves its connection open when it is refused.
 QUIET = {"PYTHONWARNINGS": "error,ignore::ResourceWarning"}
 PROMPT = 5.0  # seconds that a program waits for a keyring that nobody has asked to see
+PATIENCE = 30.0  # seconds that a login waits for it
 
 
 @pytest.fixture
@@ -33,9 +34,16 @@ def running(serve: Serve) -> Running:
     return serve("always-401")
 
 
-def flyteauth(home: Home, desktop: Desktop, running: Running, *words: str, **more: str) -> Ended:
+def flyteauth(
+    home: Home,
+    desktop: Desktop,
+    running: Running,
+    *words: str,
+    deadline: float = DEADLINE,
+    **more: str,
+) -> Ended:
     environ: dict[str, Any] = {"BROWSER": BROWSER, **QUIET, **desktop.environ, **more}
-    return home.run(*words, "--endpoint", running.base_url, **environ)
+    return home.run(*words, "--endpoint", running.base_url, deadline=deadline, **environ)
 
 
 def kept_in_files(home: Home) -> bool:
@@ -151,6 +159,21 @@ class TestLocked:
             assert person.asked.is_set()
         ended.failed_with(1, "does not answer", "unlock it")
         assert time.monotonic() - began < 4 * PROMPT
+
+    @pytest.mark.servers
+    def test_a_login_waits_longer_for_the_person_and_then_goes_to_a_file(
+        self, logged_in: Home, desktop: Desktop, running: Running
+    ) -> None:
+        with somebody(desktop, "is away") as person:
+            began = time.monotonic()
+            ended = flyteauth(logged_in, desktop, running, "login", deadline=3 * PATIENCE)
+            took = time.monotonic() - began
+            assert person.asked.is_set()
+        assert ended.status == 0, ended
+        assert "waiting for the keyring" in ended.err
+        assert "does not answer" in ended.err
+        assert kept_in_files(logged_in)
+        assert PATIENCE <= took < 2 * PATIENCE
 
     def test_a_keyring_that_is_killed_while_it_asks_is_an_error(
         self, logged_in: Home, desktop: Desktop, running: Running

@@ -86,6 +86,17 @@ def test_a_person_logs_in_and_out(configured: Home, server: Node, page: Page) ->
     assert configured.stored() == {}
 
 
+def test_doctor_takes_it_for_a_server_that_is_not_flytes(configured: Home, server: Node) -> None:
+    ended = configured.run("doctor", "--json", BROWSER="true")
+    findings = {found["name"]: found for found in json.loads(ended.out)["findings"]}
+    assert findings["login server"] == {
+        "name": "login server",
+        "state": "ok",
+        "text": f"{server.issuer} logs in by browser (PKCE) or device code or client secret",
+        "fix": "",
+    }
+
+
 def test_who_cancels_is_told_so_on_both_sides(configured: Home, page: Page) -> None:
     with opening_a_browser(configured, "login", "--auth-type", "pkce") as login:
         page.goto(login.url)
