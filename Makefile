@@ -2,6 +2,7 @@
 #             BROWSER=1 opens a real browser for the one that needs it
 # make test   run the tests
 # make test-servers   run those that are slow: races, and prompts that nobody answers
+# make compat the tests of Flyte's tools with the newest releases of those
 # make check  lint, formatting, types
 # make bench  measure what the README promises, for about half an hour; BENCH_ARGS=--quick for less
 
@@ -11,7 +12,7 @@ READY := .venv/.ready
 # Many tests wait for processes, so more of them than there are cores may run.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(4, os.cpu_count() or 1))')
 
-.PHONY: demo test test-servers check bench conformance clean
+.PHONY: demo test test-servers check bench compat conformance clean
 
 demo: $(READY)
 	@$(if $(filter 1,$(BROWSER)),env -u BROWSER )$(BIN)/flyteauth demo$(if $(filter 1,$(BROWSER)), --browser)
@@ -34,6 +35,9 @@ check: $(READY)
 bench: $(READY)
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
+compat: $(READY)
+	@$(BIN)/python -m tests.compat
+
 # Which requirements have a test, and which do not yet.
 conformance: $(READY)
 	@$(BIN)/python -m tests.requirements
@@ -46,4 +50,4 @@ $(READY): pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf .venv .coverage .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* .coverage .mypy_cache .ruff_cache .hypothesis
