@@ -1,6 +1,7 @@
 # make demo   log in three ways, on asyncio and on trio, against the embedded control plane;
 #             BROWSER=1 opens a real browser for the one that needs it
 # make test   run the tests
+# make test-servers   run those that are slow: races, and prompts that nobody answers
 # make compat the tests of Flyte's tools with the newest releases of those
 # make check  lint, formatting, types
 # make fuzz   look for input that breaks a parser, FUZZ_SECONDS for each of them; Linux only
@@ -12,7 +13,7 @@ READY := .venv/.ready
 # Many tests wait for processes, so more of them than there are cores may run.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(4, os.cpu_count() or 1))')
 
-.PHONY: demo test check fuzz bench compat conformance clean
+.PHONY: demo test test-servers check fuzz bench compat conformance clean
 
 demo: $(READY)
 	@$(if $(filter 1,$(BROWSER)),env -u BROWSER )$(BIN)/flyteauth demo$(if $(filter 1,$(BROWSER)), --browser)
@@ -21,7 +22,11 @@ test: $(READY)
 	@$(BIN)/python -m tests.services
 	$(BIN)/coverage run -m pytest tests/sansio $(PYTEST_ARGS)
 	$(BIN)/coverage report --fail-under=100
-	$(BIN)/python -m pytest tests --ignore tests/sansio -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests --ignore tests/sansio -m 'not servers' -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+test-servers: $(READY)
+	@$(BIN)/python -m tests.services
+	$(BIN)/python -m pytest tests -m servers $(PYTEST_ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -185,9 +185,7 @@ def test_what_a_command_prints_goes_through_us_in_whatever_form_it_is(
     logged_in: Home, calm: Running, form: str
 ) -> None:
     token = logged_in.run("token").out
-    printer = logged_in.write(
-        "print_token.sh", f"#!/bin/sh\necho '{form.format(token.strip())}'\n"
-    )
+    printer = logged_in.write("print_token.sh", f"#!/bin/sh\necho '{form.format(token.strip())}'\n")
     printer.chmod(0o755)
     logged_in.write(
         ".flyte/config.yaml",
