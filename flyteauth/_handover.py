@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from ._own_command import asking, token_command
+from ._own_command import WITHOUT_TLS, asking, token_command
 from .config import SETTINGS, Settings
 from .errors import ConfigError, StoreError
 
@@ -30,9 +30,6 @@ _HANDED_OVER: Final = re.compile(r"flyteauth-exec-([1-9][0-9]{0,8})-\w+", re.ASC
 _NOT_COPIED: Final = frozenset(
     "endpoint auth_type insecure client_secret_location client_secret_env_var".split()
 )
-
-
-WITHOUT_TLS: Final = "without TLS flyte sends no token, whoever it is from; flytekit does"
 
 
 @contextmanager

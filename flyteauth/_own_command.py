@@ -25,6 +25,8 @@ _ASKING: Final = frozenset({"auth_type", "command"})
 # In the environment, that the tool should keep its hands off the keyring is about the tool alone.
 _ASKING_THERE: Final = _ASKING | {"disable_keyring"}
 
+WITHOUT_TLS: Final = "without TLS flyte sends no token, whoever it is from; flytekit does"
+
 # The options of ours that say which login it is, and the setting that each one is.
 _OPTIONS: Final = {
     "--endpoint": "endpoint",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .._config_file import absolute, same_key
-from .._own_command import asked, asking, token_command
+from .._own_command import WITHOUT_TLS as WITHOUT_TLS, asked, asking, token_command  # noqa: PLC0414
 from ..config import SETTINGS
 from ..errors import ConfigError
 

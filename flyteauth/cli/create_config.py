@@ -10,9 +10,8 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, Final
 
-from .._handover import WITHOUT_TLS
 from ..errors import ConfigError, InteractionRequired, escape
-from ._for_tool import TOOLS, divided, joined, ours_for, tool_of
+from ._for_tool import TOOLS, WITHOUT_TLS, divided, joined, ours_for, tool_of
 from ._output import ask, say
 from ._rewriting import alone, dumped, keep, write
 

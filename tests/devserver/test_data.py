@@ -160,7 +160,9 @@ def test_a_restart_is_the_same_server_for_its_clients(tmp_path: Path) -> None:
         assert listed.json()["runs"][0]["action"] == created.json()["run"]["action"]
 
 
-def test_a_port_that_somebody_else_has_meanwhile_is_given_up(tmp_path: Path) -> None:
+def test_a_port_that_somebody_else_has_meanwhile_is_given_up_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with serving(Settings(), data=tmp_path) as first:
         pass
     with (
@@ -168,6 +170,7 @@ def test_a_port_that_somebody_else_has_meanwhile_is_given_up(tmp_path: Path) -> 
         serving(Settings(), data=tmp_path) as second,
     ):
         assert second.base_url != first.base_url
+    assert "where this control plane was before, is taken" in caplog.text
 
 
 def test_without_a_folder_nothing_is_left_behind() -> None:

@@ -292,6 +292,14 @@ class TestSecrets:
         assert decoded == f"http://localhost:1234:{client_id}:{secret}:None"
 
 
+def test_the_address_of_a_run_leads_to_a_page_that_says_what_there_is() -> None:
+    peer = Peer()
+    shown = peer.get("/v2/domain/development/project/flytesnacks/runs/r1")
+    assert shown.status == 200
+    assert b"There is no console here" in shown.body
+    assert peer.send("POST", "/v2/x").status == 405
+
+
 class TestPurity:
     """No clock, no randomness, no I/O, no concurrency: what may be imported says it all."""
 

@@ -399,6 +399,14 @@ def test_a_control_plane_that_does_not_say_who_we_are(home: Home) -> None:
     assert "does not say whom it is of" in found.findings["access"]["text"]
 
 
+def test_a_header_that_flyte_has_no_token_for_is_named(home: Home, serve: Serve) -> None:
+    running = serve("custom-header-key")
+    login(home, running.base_url)
+    found = examined(home, "--endpoint", running.base_url)
+    found.is_wrong("access", "flyte-authorization", "integrations.flyte.installed", state="warn")
+    assert found.ended.status == 0
+
+
 def test_a_login_that_the_control_plane_refuses(home: Home, serve: Serve) -> None:
     running = serve("always-401")
     login(home, running.base_url)

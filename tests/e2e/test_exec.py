@@ -436,6 +436,22 @@ def test_what_a_killed_process_has_handed_over_goes_with_the_next_one(
     other.rmdir()
 
 
+def test_what_flyte_will_not_send_is_said_before_it_begins(home: Home, serve: Serve) -> None:
+    """It would only be refused, and say nothing of why."""
+    running = serve("custom-header-key")
+    tools(home)
+    login(home, running.base_url)
+    words = ("exec", "--endpoint", running.base_url, "--")
+    ended = run(home, *words, "bin/flyte")
+    assert ended.err == (
+        "flyteauth: without TLS flyte sends no token, whoever it is from; flytekit does\n"
+        "flyteauth: this control plane takes tokens from flyte-authorization, and flyte sends "
+        "those of a command in authorization; in a program, use "
+        "flyteauth.integrations.flyte.installed\n"
+    )
+    assert run(home, *words, "bin/tool").err == ""
+
+
 def test_a_tool_gets_a_login_that_is_in_the_keyring(home: Home, calm: Running) -> None:
     """The tool is told to keep its hands off the keyring; our own command is not."""
     tools(home)

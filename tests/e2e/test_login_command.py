@@ -158,6 +158,8 @@ def test_an_endpoint_that_was_only_said_can_be_made_to_stick(home: Home, serve: 
     running = serve()
     hint = f"flyteauth create config --endpoint {running.base_url}"
     assert hint in login(home, running.base_url).err
+    said = login(home, running.base_url, "--headless", "--insecure").err
+    assert f"{hint} --auth-type headless --insecure\n" in said
     home.write("flyte.yaml", "admin:\n  authType: Pkce\n")
     assert hint not in login(home, running.base_url, "--config", "flyte.yaml").err
 

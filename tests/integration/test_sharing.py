@@ -209,6 +209,46 @@ async def test_without_the_option_the_keyring_is_not_touched(world: World) -> No
     assert foreign.token is not None
 
 
+async def test_where_we_have_no_login_that_of_a_tool_that_shares_it_is_taken_over(
+    world: World,
+) -> None:
+    foreign = await world.elsewhere()
+    logins = world.logins
+    async with world.session("flytekit", "flyte") as session:
+        token = await session.token()
+        assert token is not None
+        assert token.access_token == foreign.held.access_token
+    async with world.session("flyte") as session:  # it is ours from now on
+        assert await session.whoami() is not None
+    assert (world.logins, world.refreshes) == (logins, 0)
+    assert [event.tool for event in world.events(Imported)] == ["flyte"]
+
+
+async def test_a_tool_whose_login_is_over_does_not_keep_anybody_from_being_asked(
+    world: World,
+) -> None:
+    foreign = await world.elsewhere()
+    world.plane.plane._server._revoke_family(
+        world.plane.plane._server._refresh_tokens[foreign.held.refresh_token or ""].family
+    )
+    async with world.session("flyte") as session:
+        with pytest.raises(InteractionRequired, match="not logged in"):
+            await session.token()
+    async with world.session("flyte", interactive=lambda: True) as session:
+        assert await session.token() is not None
+
+
+async def test_twenty_who_have_no_login_take_that_of_a_tool_over_once(world: World) -> None:
+    foreign = await world.elsewhere()
+    world.later()
+    async with world.session("flyte") as session, anyio.create_task_group() as group:
+        for _ in range(20):
+            group.start_soon(session.headers)
+    assert world.refreshes == 1
+    assert foreign.held.refresh_token is not None
+    assert len(world.events(Imported)) == 1
+
+
 @pytest.mark.req("REF-06")
 async def test_what_another_tool_has_refreshed_is_taken_over_and_ours_is_not_spent(
     world: World,
