@@ -1,6 +1,9 @@
 # make demo   log in three ways, on asyncio and on trio, against the embedded control plane;
 #             BROWSER=1 opens a real browser for the one that needs it
 # make test   run the tests
+# make test-all     the same on every supported Python that is here, on uvloop too, on the built wheel
+# make conformance  which requirements are proved by a test
+# make docs   write anew what is generated in the documents
 # make check  lint, formatting, types
 # make bench  measure what the README promises, for about half an hour; BENCH_ARGS=--quick for less
 
@@ -10,7 +13,7 @@ READY := .venv/.ready
 # Many tests wait for processes, so more of them than there are cores may run.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(4, os.cpu_count() or 1))')
 
-.PHONY: demo test check bench conformance clean
+.PHONY: demo test test-all check bench conformance docs clean
 
 demo: $(READY)
 	@$(if $(filter 1,$(BROWSER)),env -u BROWSER )$(BIN)/flyteauth demo$(if $(filter 1,$(BROWSER)), --browser)
@@ -21,6 +24,10 @@ test: $(READY)
 	$(BIN)/coverage report --fail-under=100
 	$(BIN)/python -m pytest tests --ignore tests/sansio -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
+test-all: $(READY)
+	@$(BIN)/python -m tests.services
+	@$(BIN)/python -m tests.interpreters -- -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -29,9 +36,12 @@ check: $(READY)
 bench: $(READY)
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
-# Which requirements have a test, and which do not yet.
+# Which requirements are proved by a test, which are waived and why, and what is not built.
 conformance: $(READY)
 	@$(BIN)/python -m tests.requirements
+
+docs: $(READY)
+	@$(BIN)/python -m tests.generated
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "flyteauth needs Python 3.11 or later; set PYTHON=python3.11")'
