@@ -41,7 +41,7 @@ conformance: $(READY)
 	@$(BIN)/python -m tests.requirements
 
 docs: $(READY)
-	@$(BIN)/python -m tests.generated
+	@$(BIN)/python -m tests.documents
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "flyteauth needs Python 3.11 or later; set PYTHON=python3.11")'
