@@ -1,7 +1,8 @@
 # make demo   log in three ways, on asyncio and on trio, against the embedded control plane;
 #             BROWSER=1 opens a real browser for the one that needs it
 # make test   run the tests
-# make test-all     the same on every supported Python that is here, on uvloop too, on the built wheel
+# make test-all  the same with the built wheel, on every supported Python that is here, and on uvloop
+# make compat the tests of Flyte's tools with the newest releases of those
 # make conformance  which requirements are proved by a test
 # make docs   write anew what is generated in the documents
 # make check  lint, formatting, types
@@ -13,7 +14,7 @@ READY := .venv/.ready
 # Many tests wait for processes, so more of them than there are cores may run.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(4, os.cpu_count() or 1))')
 
-.PHONY: demo test test-all check bench conformance docs clean
+.PHONY: demo test test-all check bench compat conformance docs clean
 
 demo: $(READY)
 	@$(if $(filter 1,$(BROWSER)),env -u BROWSER )$(BIN)/flyteauth demo$(if $(filter 1,$(BROWSER)), --browser)
@@ -36,7 +37,14 @@ check: $(READY)
 bench: $(READY)
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
+<<<<<<< HEAD
 # Which requirements are proved by a test, which are waived and why, and what is not built.
+=======
+compat: $(READY)
+	@$(BIN)/python -m tests.compat
+
+# Which requirements have a test, and which do not yet.
+>>>>>>> main
 conformance: $(READY)
 	@$(BIN)/python -m tests.requirements
 
@@ -51,4 +59,4 @@ $(READY): pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf .venv .coverage .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* .coverage .mypy_cache .ruff_cache .hypothesis

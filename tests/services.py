@@ -14,7 +14,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from attrs import frozen
 
@@ -71,8 +71,12 @@ class Environment:
     group: str
     purpose: str
     root: Path = ROOT
+    newest: bool = False
+    """Whether it has the newest releases of what the group pins."""
 
     def path(self) -> str | None:
+        if python := os.environ.get(f"FLYTEAUTH_TEST_{self.group.upper()}"):  # see compat
+            return python
         try:
             made_of = json.loads((self._folder / "made_of.json").read_text("utf-8"))
         except (OSError, ValueError):
@@ -85,7 +89,7 @@ class Environment:
         steps = (
             [sys.executable, "-m", "venv", str(self._folder)],
             [*pip, "--upgrade", "pip>=25.1"],  # which knows of groups
-            [*pip, "--editable", str(self.root), "--group", f"{self._project}:{self.group}"],
+            [*pip, "--editable", str(self.root), *self._packages()],
         )
         for step in steps:
             if not run(step):
@@ -93,9 +97,14 @@ class Environment:
         (self._folder / "made_of.json").write_text(json.dumps(self._wanted()), "utf-8")
         return ""
 
+    def _packages(self) -> Sequence[str]:
+        if not self.newest:
+            return ("--group", f"{self._project}:{self.group}")
+        return [str(name).partition("==")[0] for name in cast("list[object]", self._wanted()[0])]
+
     @property
     def _folder(self) -> Path:
-        return self.root / f".venv-{self.group}"
+        return self.root / f".venv-{'newest-' if self.newest else ''}{self.group}"
 
     @property
     def _python(self) -> Path:
