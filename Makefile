@@ -37,14 +37,10 @@ check: $(READY)
 bench: $(READY)
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
-<<<<<<< HEAD
-# Which requirements are proved by a test, which are waived and why, and what is not built.
-=======
 compat: $(READY)
 	@$(BIN)/python -m tests.compat
 
-# Which requirements have a test, and which do not yet.
->>>>>>> main
+# Which requirements are proved by a test, which are waived and why, and what is not built.
 conformance: $(READY)
 	@$(BIN)/python -m tests.requirements
 
