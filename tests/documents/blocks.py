@@ -2,7 +2,7 @@
 The generated blocks of the documents.
 
 A block stands between ``<!-- generated: NAME -->`` and ``<!-- end of NAME -->``; what is there is
-replaced. NAME is one of BLOCKS, or that and what it is given: ``command devserver``.
+replaced. NAME is one of BLOCKS, perhaps with a word that it is given: ``diagram discovery``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ BLOCKS: Final[Mapping[str, Callable[..., str]]] = {
     "configuration-prose": configuration.prose,
     "diagram": diagrams.mermaid,
     "everywhere": commands.everywhere,
+    "faults": commands.faults,
     "targets": figures.targets,
 }
 _BLOCK: Final = re.compile(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from flyteauth.cli._parser import parser
 from flyteauth.cli._session import add_arguments
+from flyteauth.devserver.settings import FAULTS
 
 
 def everywhere() -> str:
@@ -21,12 +22,10 @@ def reference() -> str:
     return "\n".join(_sections(parser(None), "")).strip()
 
 
-def options_of(*words: str) -> str:
-    """The table of one command's own options."""
-    found = parser(None)
-    for word in words:
-        found = _commands(found)[word][0]
-    return "\n".join(_table(_own(found)))
+def faults() -> str:
+    """What the embedded control plane can get wrong."""
+    rows = [f"| `{name}` | {meaning} |" for name, meaning in FAULTS.items()]
+    return "\n".join(["| fault | |", "|---|---|", *rows])
 
 
 def _sections(of: argparse.ArgumentParser, prefix: str) -> Iterator[str]:
@@ -38,9 +37,7 @@ def _sections(of: argparse.ArgumentParser, prefix: str) -> Iterator[str]:
         yield from _sections(command, f"{words} ")
 
 
-def _section(
-    words: str, command: argparse.ArgumentParser, aliases: list[str]
-) -> Iterator[str]:
+def _section(words: str, command: argparse.ArgumentParser, aliases: list[str]) -> Iterator[str]:
     takes = " ".join(_usage(action) for action in command._actions if not action.option_strings)
     yield f"### {words}"
     yield ""
@@ -71,9 +68,7 @@ def _commands(
             names: dict[int, list[str]] = {}
             for name, command in action.choices.items():
                 names.setdefault(id(command), []).append(name)
-            return {
-                first: (action.choices[first], others) for first, *others in names.values()
-            }
+            return {first: (action.choices[first], others) for first, *others in names.values()}
     return {}
 
 

@@ -53,7 +53,9 @@ def mermaid(name: str) -> str:
     ]
     lines.append(f"    [*] --> {states[0].__name__}")
     for source, target in dict.fromkeys((arrow.source, arrow.target) for arrow in drawn):
-        events = [arrow.event for arrow in drawn if (arrow.source, arrow.target) == (source, target)]
+        events = [
+            arrow.event for arrow in drawn if (arrow.source, arrow.target) == (source, target)
+        ]
         lines.append(f"    {source} --> {target}: {', '.join(events)}")
     lines.append("    Done --> [*]")
     return "\n".join(["```mermaid", *lines, "```"])

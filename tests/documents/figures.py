@@ -105,4 +105,10 @@ def _spread(measure: Mapping[str, Any]) -> str:
 def _number(value: float) -> str:
     if value == int(value):
         return str(int(value))
-    return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}" if abs(value) < 100 else f"{value:.0f}"
+    return (
+        f"{value:.2f}"
+        if abs(value) < 10
+        else f"{value:.1f}"
+        if abs(value) < 100
+        else f"{value:.0f}"
+    )

@@ -18,7 +18,6 @@ from tests.sansio.test_discovery import DiscoveryConversation
 
 from .diagrams import FLOWS, Arrow, arrows, mermaid
 
-
 FEW = settings(CONVERSATIONS, max_examples=20)
 
 
