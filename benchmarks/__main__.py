@@ -34,6 +34,7 @@ NAMES: Final = (
     "keyring",
     "writers",
     "burst",
+    "connect",
     "headers",
     "load",
     "heartbeat",

@@ -5,6 +5,8 @@ counters and faults around it.
     /oauth2/token         the plane's own, after ``token_latency`` seconds, or with a fault
     /fault/NAME/token     the same with the fault NAME, as long as it is not mended
     /resource, /open      200 after ``resource_latency`` seconds; /resource wants a good token
+    /flyteidl2.workflow.RunService, /open/flyteidl2.workflow.RunService
+                          the same over Connect: a run, and a stream of two replies
     /_bench               its counters; what is posted there as JSON is set
 
 ``Server`` is a running one, as whoever measures sees it.
@@ -24,13 +26,15 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from attrs import define, field
+from flyteidl2.workflow.run_service_connect import RunService, RunServiceASGIApplication
+from flyteidl2.workflow.run_service_pb2 import GetRunDetailsResponse, WatchRunsResponse
 
 from flyteauth.devserver.app import Application
 from flyteauth.devserver.model import ControlPlane, Settings
@@ -48,6 +52,8 @@ PORTAL: Final = (
     b"<!DOCTYPE html><title>Welcome</title><h1>Please accept the terms of this network</h1>"
 )
 PROXY: Final = b"<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
+
+JSON: Final = {"content-type": "application/json"}
 
 # Status, headers, body.
 FAULTS: Final[dict[str, tuple[int, dict[str, str], bytes]]] = {
@@ -83,6 +89,7 @@ class Bench:
         self.state = State()
         self._plane = plane
         self._app = Application(plane, clock=self._time)
+        self._runs = RunServiceASGIApplication(Runs(self.state))
 
     def _time(self) -> float:
         return time.time() + self.state.ahead
@@ -93,7 +100,17 @@ class Bench:
             case ["_bench"]:
                 await self._control(scope, receive, send)
             case ["resource" | "open" as name]:
-                await self._resource(name, scope, send)
+                await asyncio.sleep(self.state.resource_latency)
+                status = self._status(name, scope)
+                await _answer(send, status, {"content-type": "text/plain"}, b"x" * 200)
+            case ["flyteidl2.workflow.RunService", _]:
+                if self._status("call", scope) == 200:
+                    await self._runs(scope, receive, send)
+                else:
+                    await _answer(send, 401, JSON, b'{"code": "unauthenticated"}')
+            case ["open", "flyteidl2.workflow.RunService", _]:
+                called = path.removeprefix("/open")
+                await self._runs({**scope, "path": called}, receive, send)
             case ["oauth2", "token"]:
                 self.state.counts["token"] += 1
                 await asyncio.sleep(self.state.token_latency)
@@ -115,14 +132,13 @@ class Bench:
         reply = {"counts": dict(self.state.counts), "time": self._time()}
         await _answer(send, 200, {"content-type": "application/json"}, json.dumps(reply).encode())
 
-    async def _resource(self, name: str, scope: Scope, send: Send) -> None:
+    def _status(self, name: str, scope: Scope) -> int:
         headers = dict(scope["headers"])
-        await asyncio.sleep(self.state.resource_latency)
         token = headers.get(b"authorization", b"").decode().removeprefix("Bearer ")
         access = self._plane.access(token, self._time())
         status = 200 if name == "open" or access is not None else 401
         self.state.counts[f"{name} {status}"] += 1
-        await _answer(send, status, {"content-type": "text/plain"}, b"x" * 200)
+        return status
 
     async def _token(self, fault: str, scope: Scope, receive: Receive, send: Send) -> None:
         if fault in FAULTS:
@@ -132,6 +148,22 @@ class Bench:
         else:
             scope = {**scope, "path": "/oauth2/token", "raw_path": b"/oauth2/token"}
             await self._app(scope, receive, send)
+
+
+class Runs(RunService):
+    """Answers to calls, after the latency."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    async def get_run_details(self, request: Any, ctx: Any) -> GetRunDetailsResponse:
+        await asyncio.sleep(self._state.resource_latency)
+        return GetRunDetailsResponse()
+
+    async def watch_runs(self, request: Any, ctx: Any) -> AsyncIterator[WatchRunsResponse]:
+        await asyncio.sleep(self._state.resource_latency)
+        for _ in range(2):
+            yield WatchRunsResponse()
 
 
 async def _answer(send: Send, status: int, headers: dict[str, str], body: bytes) -> None:
@@ -146,9 +178,8 @@ async def _begin(send: Send, status: int, headers: dict[str, str]) -> None:
 
 async def _misbehave(fault: str, receive: Receive, send: Send) -> None:
     """What does not end by itself, until the client has gone; and the bomb."""
-    json_type = {"content-type": "application/json"}
     if fault == "bomb":
-        await _answer(send, 200, {**json_type, "content-encoding": "gzip"}, bomb())
+        await _answer(send, 200, {**JSON, "content-encoding": "gzip"}, bomb())
         return
     gone = asyncio.create_task(_disconnected(receive))
     try:
@@ -156,7 +187,7 @@ async def _misbehave(fault: str, receive: Receive, send: Send) -> None:
             await gone
             return
         chunk, pause = {"endless": (b" " * 65536, 0.01), "drip": (b" ", 0.1)}[fault]
-        await _begin(send, 200, json_type)
+        await _begin(send, 200, JSON)
         while not gone.done():
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await asyncio.sleep(pause)

@@ -121,6 +121,16 @@ def quirks(found: Found) -> frozenset[str]:
     return names
 
 
+def tools(found: Found) -> tuple[str, ...]:
+    """Flyte's other clients, each once."""
+    names = _list(found, _words)
+    from ._sansio.keyring_layouts import TOOLS
+
+    if not set(names) <= set(TOOLS):
+        raise found.wrong("one of these is not known", f"write {_either(TOOLS)}")
+    return tuple(dict.fromkeys(names))
+
+
 def argv(found: Found) -> tuple[str, ...]:
     """A command: a list, a JSON array, or a line as a shell would split it."""
     import shlex

@@ -16,7 +16,7 @@ from ._sansio.urls import canonical_host, is_loopback
 from ._sansio.value import Value
 
 
-class Endpoint(Value):
+class Endpoint(Value, hidden=("spelling",), uncompared=("spelling",)):
     """A Flyte control plane. ``warning`` is one line to be shown to a person, or None."""
 
     url: str
@@ -25,6 +25,8 @@ class Endpoint(Value):
     """host[:port][/path], the same for every spelling of the endpoint."""
     host: str
     warning: str | None = None
+    spelling: str = ""
+    """As it was written: other tools take it as it is."""
 
 
 EXAMPLE: Final = "write it like dns:///flyte.example.com or https://flyte.example.com:8443"
@@ -69,7 +71,9 @@ def parse_endpoint(
     name = f"[{host}]" if ":" in host else host
     explicit = "" if port is None else f":{port}"
     canonical = "" if port == _DEFAULT_PORT[scheme] else explicit
-    return Endpoint(f"{scheme}://{name}{explicit}{path}", f"{name}{canonical}{path}", host, warning)
+    return Endpoint(
+        f"{scheme}://{name}{explicit}{path}", f"{name}{canonical}{path}", host, warning, text
+    )
 
 
 def _split(text: str) -> tuple[str, str, int | None, str]:

@@ -381,9 +381,10 @@ class Lifetime:
         known = None if fresh or self._target_is_fresh else await setup.machine.target(key)
         if known is not None:
             return known
-        if self.ask is not None and setup.settings.issuer is None:
+        settings = setup.settings
+        if self.ask is not None and settings.issuer is None and not settings.verify_issuer:
             self._target_is_fresh = True
-            return await self.ask(setup.settings)  # it is told less than others should know
+            return await self.ask(settings)  # it is told less than others should know
         target = await discover(setup.driver, setup.settings)
         self._target_is_fresh = True
         await setup.machine.keep_target(key, target)
@@ -514,8 +515,12 @@ class Lifetime:
 
     async def keep_token(self, epoch: int, client: Client, token: Token) -> Record:
         """Store what a grant brought, before anybody uses it; *epoch* is when it was begun."""
+        return await self.keep(epoch, self.record_of(client, token))
+
+    def record_of(self, client: Client, token: Token) -> Record:
+        """*token*, issued to *client*."""
         target = self._target
-        record = Record(
+        return Record(
             token=token,
             token_endpoint=client.server.endpoint("token_endpoint"),
             client_id=client.client_id,
@@ -524,7 +529,6 @@ class Lifetime:
             revocation_endpoint=client.server.revocation_endpoint,
             authentication=client.authentication_method(),
         )
-        return await self.keep(epoch, record)
 
     async def keep(self, epoch: int, record: Record) -> Record:
         """The same for what is no grant."""
@@ -533,6 +537,10 @@ class Lifetime:
 
         setup = await self.set_up()
         record = record.replace(login=f"{random_bits():016x}", forced_at=self._forced_at())
+        if setup.settings.shared_logins:
+            from ._sharing import lines_of
+
+            record = record.replace(shared=lines_of(setup.settings))
         with anyio.CancelScope(shield=True):
             opened = await setup.vault.replace(record, epoch)
         if opened is None:

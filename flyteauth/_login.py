@@ -229,7 +229,12 @@ async def finished(setup: Setup, record: Record, must_keep: bool) -> Record:
                 "ask for a scope like offline or offline_access (admin.scopes)"
             )
         )
-    return await _logged_in(setup, record, must_keep)
+    await _logged_in(setup, record, must_keep)
+    if record.shared:
+        from ._sharing import share
+
+        await share(setup, record)
+    return record
 
 
 async def _logged_in(setup: Setup, record: Record, must_keep: bool) -> Record:

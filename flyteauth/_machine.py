@@ -1,7 +1,7 @@
 """
 What the programs of one user on one machine tell each other, besides what is in the store: who is
-asking a person to log in, that nobody answered, why a refresh failed, and where a control plane's
-authorization server is.
+asking a person to log in, that nobody answered, why a refresh failed, which token is good, and
+where a control plane's authorization server is.
 
 All of it is a convenience. Where it cannot be kept, each program is on its own.
 """
@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from . import _verified
 from ._io.clock import Clock
 from ._io.names import constant_length
 from ._sansio.flow import dump, load
@@ -115,6 +116,14 @@ class Machine:
             } if begun <= at <= self._clock.time():
                 return Unreachable(message, reason=reason, retry_after=retry_after)
         return None
+
+    # Whether a token is good.
+
+    async def tell_verified(self, key: str, access_token: str) -> None:
+        """The control plane takes that token of the login *key*."""
+        if self._notes is not None:
+            noted = {"at": self._clock.time(), **_verified.note(access_token)}
+            await self._notes.write(_verified.name(key), noted)
 
     # Discovery.
 

@@ -22,6 +22,8 @@ from ._sansio.value import Value
 Layer = Mapping[str, Found]
 
 _ASKING: Final = frozenset({"auth_type", "command"})
+# In the environment, that the tool should keep its hands off the keyring is about the tool alone.
+_ASKING_THERE: Final = _ASKING | {"disable_keyring"}
 
 # The options of ours that say which login it is, and the setting that each one is.
 _OPTIONS: Final = {
@@ -120,12 +122,15 @@ def followed(
     seen: set[str | None] = set()
     layers = [environment, file]
     for at in (0, 1):
-        while (ours := _own(layers[at])) is not None and ours.says_who and ours.config not in seen:
+        while (ours := _own(layers[at], layers[1 - at])) is not None:
+            if not ours.says_who or ours.config in seen:
+                break
             seen.add(ours.config)
             command = layers[at]["command"]
             said = {**{k: Found(k, v, command.source, True) for k, v in ours.said.items()}, **said}
             if at == 0 or ours.config is None:
-                layers[at] = {k: v for k, v in layers[at].items() if k not in _ASKING}
+                asking = _ASKING if at else _ASKING_THERE
+                layers[at] = {k: v for k, v in layers[at].items() if k not in asking}
             if ours.config is None:
                 continue
             named, _ = find(ours.config, {}, search=False)
@@ -138,10 +143,12 @@ def followed(
     return said, layers, tuple(led)
 
 
-def _own(layer: Layer) -> Asked | None:
-    """What *layer* has other programs ask us, if it does."""
-    command, auth_type = layer.get("command"), layer.get("auth_type")
-    if command is None or (auth_type is not None and auth_type.value != "ExternalCommand"):
+def _own(layer: Layer, other: Layer) -> Asked | None:
+    """What *layer* has other programs ask us, if it does; where it does not say the authType, the
+    *other* one does.
+    """
+    command, auth_type = layer.get("command"), layer.get("auth_type") or other.get("auth_type")
+    if command is None or auth_type is None or auth_type.value != "ExternalCommand":
         return None
     return asked(argv(command))
 

@@ -20,7 +20,7 @@ from ._sansio.record import Record
 from ._source import in_time
 from ._vault import Vault
 from .config import Settings
-from .errors import ReauthRequired
+from .errors import MissingMetadata, ReauthRequired
 from .events import AuthEvent
 
 Notify = Callable[[AuthEvent], Awaitable[None]]
@@ -58,6 +58,11 @@ class Setup:
     def superseded(self) -> ReauthRequired:
         return ReauthRequired(
             f"the login to {self.server} was replaced or ended meanwhile; try again"
+        )
+
+    def no_login_wanted(self) -> MissingMetadata:
+        return MissingMetadata(
+            f"{self.server} wants no login; go on without one", reason="authorization_server"
         )
 
     @property

@@ -110,4 +110,6 @@ def prepare(source: Source) -> Settings:
 
     settings = source.completed().resolve()
     settings.require_server()
+    if settings.shared_logins:
+        from . import _sharing  # noqa: F401
     return settings

@@ -25,6 +25,7 @@ from .config import READ_DEADLINE, Settings, resolve, unanswered
 if TYPE_CHECKING:
     from ._io.store import Store
     from ._io.store.keyring import KeyringStore
+    from ._sansio.token import Token
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -93,6 +94,21 @@ def look(settings: Settings) -> Kept:
             return _load(_Keyring(named=True), identity(settings))
         case "auto":
             return _load(_either(), identity(settings))
+
+
+def verified(settings: Settings, token: Token, at: float) -> bool:
+    """Whether a session has just verified that *token* of the login that *settings* ask for."""
+    from . import _verified
+    from ._io.folder import home
+    from ._io.notes import Notes
+
+    try:
+        noted = alarm.call(
+            Notes(home() / "notes").read_sync, _verified.name(identity(settings)), deadline=DEADLINE
+        )
+    except (TimeoutError, StoreError):
+        return False
+    return _verified.is_so(noted or {}, token.access_token, at)
 
 
 def known() -> list[Known]:

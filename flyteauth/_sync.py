@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ._io.portal import call
+from ._sansio.keyring_layouts import Tool
 from ._sansio.tokens import Token
 from .config import Settings
 from .events import CodeNeeded, LoggedOut
@@ -91,9 +92,17 @@ class SyncSession:
         """See Session.resume_login."""
         return call(partial(self._session.resume_login, must_keep=must_keep))
 
-    def logout(self) -> LoggedOut:
+    def import_login(self, source: Tool | None = None, *, must_keep: bool = False) -> Token:
+        """See Session.import_login."""
+        return call(partial(self._session.import_login, source, must_keep=must_keep))
+
+    def export_login(self, *targets: Tool) -> None:
+        """See Session.export_login."""
+        call(self._session.export_login, *targets)
+
+    def logout(self, *, everywhere: bool = False) -> LoggedOut:
         """See Session.logout."""
-        return call(self._session.logout)
+        return call(partial(self._session.logout, everywhere=everywhere))
 
     def whoami(self) -> Identity | None:
         """See Session.whoami."""

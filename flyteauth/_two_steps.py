@@ -19,7 +19,6 @@ from .errors import (
     ConfigError,
     FlowError,
     InteractionRequired,
-    MissingMetadata,
     StoreError,
     Unreachable,
 )
@@ -117,9 +116,7 @@ async def _target_of_person(life: Lifetime) -> tuple[Setup, Target]:
         )
     target = await life.discovered(fresh=True)
     if target.server is None:
-        raise MissingMetadata(
-            f"{setup.server} wants no login; go on without one", reason="authorization_server"
-        )
+        raise setup.no_login_wanted()
     return setup, target
 
 

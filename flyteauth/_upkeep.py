@@ -64,6 +64,12 @@ async def refresh_login(setup: Setup, ours: Record | None, rejected: str | None)
     is_another = ours is None or not is_same(latest, ours)
     if is_another and will_do(latest.token, rejected, setup.clock.time()):
         return latest  # somebody else was quicker
+    if _is_shared(setup, latest):
+        from ._sharing import catch_up, is_good
+
+        before, (latest, stored) = latest, await catch_up(setup, latest, stored, epoch)
+        if not is_same(latest, before) and await is_good(setup, latest, rejected):
+            return latest  # another tool was
     if latest.token.refresh_token is None:
         raise setup.reauth_required()
     try:
@@ -73,6 +79,14 @@ async def refresh_login(setup: Setup, ours: Record | None, rejected: str | None)
             raise
     epoch = vault.epoch
     stored = await vault.load()
+    if stored is not None and _is_shared(setup, stored):
+        from ._sharing import catch_up, is_good
+
+        at_last = is_same(stored, latest)  # there is nothing else to be tried
+        before = latest if at_last else stored
+        again, stored = await catch_up(setup, before, stored, epoch, at_last=at_last)
+        if not is_same(again, before) and await is_good(setup, again, rejected):
+            return again
     if stored is not None and stored.token.refresh_token not in {None, latest.token.refresh_token}:
         try:
             return await _refresh_once(setup, stored, stored, epoch, rejected)
@@ -82,6 +96,11 @@ async def refresh_login(setup: Setup, ours: Record | None, rejected: str | None)
         latest = stored
     await _forget(setup, latest)
     raise setup.reauth_required()
+
+
+def _is_shared(setup: Setup, record: Record) -> bool:
+    """Whether other tools have, or should have, this login as well."""
+    return bool(setup.settings.shared_logins or record.shared)
 
 
 async def _forget(setup: Setup, record: Record) -> None:
@@ -120,6 +139,10 @@ async def _refresh_once(
     if kept is None:
         await revoke_all(setup, fresh)  # nobody is going to use it
         raise setup.superseded()
+    if kept.shared:
+        from ._sharing import publish
+
+        await publish(setup, kept)
     await setup.notify(Refreshed(setup.server, kept.token.expires_at))
     return kept
 
@@ -157,10 +180,11 @@ async def revoke_all(setup: Setup, record: Record) -> bool | None:
 
 def _secrets(record: Record) -> list[tuple[Revocable, str]]:
     token = record.token
-    refresh_token: list[tuple[Revocable, str]] = (
-        [] if token.refresh_token is None else [("refresh_token", token.refresh_token)]
-    )
-    return [*refresh_token, ("access_token", token.access_token)]
+    both: list[tuple[Revocable, str | None]] = [
+        ("refresh_token", token.refresh_token),
+        ("access_token", token.access_token),
+    ]
+    return [(kind, secret) for kind, secret in both if secret]
 
 
 async def _revoke_one(setup: Setup, client: Client, kind: Revocable, secret: str) -> None:

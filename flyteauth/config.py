@@ -71,6 +71,10 @@ admin.tokenStore
     keyring, file, memory, or a URL: redis://, rediss:// (with TLS), valkey:// or valkeys://, with
     user:password@host:port/database, shared by all who name it. Default: for a person the keyring,
     and where it cannot be used, a file; for a service, memory.
+admin.sharedLogins
+    List: flyte, flytekit, flytectl. What these keep in the keyring follows a person's login: what
+    they have refreshed is taken over, and what a login or a refresh brings is written there, too,
+    wherever our own logins are.
 admin.account
     Label that keeps several logins at one endpoint apart.
 admin.command, FLYTE_AUTH_COMMAND
@@ -112,6 +116,7 @@ from ._sansio.value import Value
 
 if TYPE_CHECKING:
     from ._sansio.client import Authentication, Quirk
+    from ._sansio.keyring_layouts import Tool
 
 __all__ = ["AuthType", "Endpoint", "Secret", "Settings", "parse_cli_auth_type", "resolve"]
 
@@ -220,6 +225,7 @@ class Settings(Value, hidden=_SECRET):
     http_proxy_url: str | None = None
     disable_keyring: bool = False
     token_store: str | None = None
+    shared_logins: tuple[Tool, ...] = ()
     account: str | None = None
     command: tuple[str, ...] | None = None
     command_timeout: float = 60.0
@@ -375,6 +381,7 @@ SETTINGS: Final = (
     _admin("http_proxy_url", "httpProxyURL", values.proxy),
     _admin("disable_keyring", "disableKeyring", values.flag),
     _admin("token_store", "tokenStore", values.token_store),
+    _admin("shared_logins", "sharedLogins", values.tools),
     _admin("account", "account", values.text),
     _admin("command", "command", values.argv, "FLYTE_AUTH_COMMAND"),
     _admin("command_timeout", "commandTimeout", values.seconds),

@@ -92,13 +92,52 @@ class LoggedOut:
 
 
 @frozen
+class Imported:
+    """The login of another tool was taken over; ``place`` says in words where it was."""
+
+    server: str
+    tool: str
+    place: str
+
+
+@frozen
+class Exported:
+    """Another tool has this login, too; ``place`` says in words where."""
+
+    server: str
+    tool: str
+    place: str
+
+
+@frozen
+class Forgotten:
+    """Another tool's login is gone from this machine; ``remote_revoked`` as in LoggedOut."""
+
+    server: str
+    tool: str
+    place: str
+    remote_revoked: bool | None
+
+
+@frozen
 class Warned:
     """Something works, but not as it was meant to; one line that says what to do."""
 
     message: str
 
 
-AuthEvent = MethodChosen | BrowserNeeded | CodeNeeded | LoggedIn | Refreshed | LoggedOut | Warned
+AuthEvent = (
+    MethodChosen
+    | BrowserNeeded
+    | CodeNeeded
+    | LoggedIn
+    | Refreshed
+    | LoggedOut
+    | Imported
+    | Exported
+    | Forgotten
+    | Warned
+)
 
 OnEvent = Callable[[AuthEvent], None]
 

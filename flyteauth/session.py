@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, TypeVarTuple
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from ._calls import Reply
     from ._io.store import Store
     from ._io.transport import Transport
+    from ._sansio.keyring_layouts import Tool
+    from ._sansio.record import Record
+    from ._setup import Setup
     from .config import Settings
 
 T = TypeVar("T")
@@ -204,11 +208,14 @@ class Session:
             refused = (await send(setup, held.headers, USER_INFO, {})).refused
         except Unreachable as error:
             await setup.notify(Warned(f"the token could not be verified: {error}"))
+            return token
         except (FlowError, ConfigError):  # it does not say
             pass
         if refused:
             self.reject(token.access_token)
             held, _ = await self._life.current()
+        if held.token is not None and not (refused and held.token == token):
+            await setup.machine.tell_verified(setup.vault.key, held.token.access_token)
         return held.token
 
     def reject(self, access_token: str) -> None:
@@ -277,20 +284,57 @@ class Session:
         assert held.record is not None
         return held.record.token
 
-    async def logout(self) -> LoggedOut:
+    async def import_login(self, source: Tool | None = None, *, must_keep: bool = False) -> Token:
+        """Take over the login that another tool of Flyte's keeps in the keyring, and replace what
+        is stored; the event Imported says which. Without a *source*, the first one that works.
+
+        The tool keeps it as well: unless ``shared_logins`` names it, one of the two ends when the
+        other is refreshed. *must_keep* as for ``login``.
+
+        Raises InteractionRequired ("not_logged_in") if there is none, ReauthRequired if it is over,
+        StoreError if the keyring cannot be read, and what ``login`` raises.
+        """
+        await self._life.set_up()
+        from ._moving import take_over
+
+        return (await take_over(self._life, source, must_keep=must_keep)).token
+
+    async def export_login(self, *targets: Tool) -> None:
+        """Write the login to where each of *targets* keeps its own in the keyring, in place of it;
+        the event Exported says so of each. See ``import_login`` on what becomes of it.
+
+        Raises StoreError if that fails, and what ``headers`` raises.
+        """
+        await self._life.set_up()
+        from ._moving import hand_out
+
+        await hand_out(self._life, targets)
+
+    async def logout(self, *, everywhere: bool = False) -> LoggedOut:
         """Forget the login on this machine, whatever the network does, and ask the server to
         revoke its tokens (RFC 7009). Other sessions of this identity stop using it at once.
 
-        Raises StoreError if it cannot be forgotten.
+        *everywhere*: and whatever flyte, flytekit and flytectl keep of this endpoint in the
+        keyring, however it is spelled; the event Forgotten says so of each.
+
+        Raises StoreError if anything cannot be forgotten; whatever can is gone then.
         """
         setup = await self._life.set_up()
+        if not everywhere:
+            return (await self._log_out(setup))[0]
+        from ._everywhere import log_out_everywhere
+
+        return await log_out_everywhere(self._life, partial(self._log_out, setup))
+
+    async def _log_out(self, setup: Setup) -> tuple[LoggedOut, Record | None]:
+        """What came of it, and what there was."""
         from ._two_steps import pending_logins
         from ._upkeep import revoke_all
 
         if setup.settings.auth_type in {"NoAuth", "Passthrough"}:  # what is stored is not ours
             outcome = LoggedOut(setup.server, local_deleted=False, remote_revoked=None)
             await setup.notify(outcome)
-            return outcome
+            return outcome, None
         held = self._life.held
         record = await setup.vault.load() or (None if held is None else held.record)
         there = record is not None or setup.vault.damaged
@@ -300,7 +344,7 @@ class Session:
         revoked = None if record is None else await revoke_all(setup, record)
         outcome = LoggedOut(setup.server, there, revoked)
         await setup.notify(outcome)
-        return outcome
+        return outcome, record
 
     async def whoami(self) -> Identity | None:
         """Who the control plane takes us for; None where it knows nobody.

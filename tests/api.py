@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import assert_type
+from functools import partial
+from typing import Any, assert_type
 
+import grpc
+import grpc.aio
 import httpx
 import httpx2
+from flyteidl2.project.project_service_connect import (
+    ProjectServiceClient,
+    ProjectServiceClientSync,
+)
 
 import flyteauth
 import flyteauth as flyte
@@ -16,11 +23,23 @@ from flyteauth.events import (
     AuthEvent,
     BrowserNeeded,
     CodeNeeded,
+    Exported,
+    Forgotten,
+    Imported,
     LoggedIn,
     LoggedOut,
     Refreshed,
     Warned,
 )
+from flyteauth.integrations import connect, grpc as over_grpc
+from flyteauth.integrations.flyte import (
+    auth_metadata,
+    client_config,
+    external_command,
+    installed,
+    passthrough,
+)
+from flyteauth.integrations.flytekit import Authenticator, authenticator
 from flyteauth.integrations.httpx import Auth, Auth2, install
 
 
@@ -42,7 +61,9 @@ async def embedded() -> None:
         assert_type(identity, flyteauth.Identity | None)
         if identity is not None:
             assert_type(identity.email, str)
-        outcome = await session.logout()
+        assert_type(await session.import_login("flyte", must_keep=True), flyteauth.Token)
+        await session.export_login("flyte", "flytekit", "flytectl")
+        outcome = await session.logout(everywhere=True)
         assert_type(outcome, LoggedOut)
         assert_type(outcome.remote_revoked, bool | None)
         reply = await session.call("/flyteidl2.project.ProjectService/ListProjects", {"limit": 1})
@@ -76,6 +97,7 @@ def any_server() -> flyteauth.Session:
         extra_parameters={"authorization": {"prompt": "login"}},
         auth_type="ClientSecret",
         token_store="memory",
+        shared_logins=["flyte"],
         on_event=seen,
         on_token_change=stored,
         interactive=lambda: False,
@@ -114,6 +136,52 @@ async def requests(session: flyteauth.Session) -> None:
     assert_type(install(httpx.Client(), session), httpx.Client)
 
 
+async def in_the_sdk(session: flyteauth.Session) -> None:
+    settings = await session.settings()
+    assert_type(passthrough(settings), dict[str, Any])
+    assert_type(client_config(settings), Any)
+    async with auth_metadata(session), installed(session):
+        pass
+    async with external_command(session) as arguments:
+        assert_type(arguments, dict[str, Any])
+    with installed(flyteauth.SyncSession(of=session)), auth_metadata(session):
+        pass
+
+
+def in_flytekit(config: Any, store: Any) -> None:
+    ours = authenticator(config, store)
+    assert_type(ours, Authenticator)
+    assert_type(ours.fetch_grpc_call_auth_metadata(), tuple[str, str] | None)
+    ours.refresh_credentials()
+
+
+async def over_connect(session: flyteauth.Session) -> None:
+    async with connect.client(ProjectServiceClient, session) as projects:
+        assert_type(projects, ProjectServiceClient)
+    async with connect.clients(session, origins=["https://also.example.com"]) as make:
+        assert_type(make(partial(ProjectServiceClient, timeout_ms=1000)), ProjectServiceClient)
+    with connect.client_sync(ProjectServiceClientSync, flyteauth.SyncSession(of=session)) as sync:
+        assert_type(sync, ProjectServiceClientSync)
+    with connect.clients_sync(session, address="https://also.example.com") as make_sync:
+        assert_type(make_sync(ProjectServiceClientSync), ProjectServiceClientSync)
+    ProjectServiceClient("https://flyte.example.com", interceptors=connect.interceptors(session))
+    sync_interceptors = connect.interceptors_sync(session, follows_redirects=False)
+    ProjectServiceClientSync("https://flyte.example.com", interceptors=sync_interceptors)
+
+
+async def calls_over_grpc(session: flyteauth.Session) -> None:
+    target = "dns:///flyte.example.com"
+    with over_grpc.channel(flyteauth.SyncSession(of=session), options=[("grpc.x", 1)]) as one:
+        assert_type(one, grpc.Channel)
+    async with await over_grpc.aio_channel(session) as other:
+        assert_type(other, grpc.aio.Channel)
+    plain = grpc.insecure_channel(target)
+    grpc.intercept_channel(plain, *over_grpc.interceptors(session, target=target))
+    of_aio = over_grpc.aio_interceptors(session, target=target)
+    grpc.aio.insecure_channel(target, interceptors=of_aio)
+    assert_type(over_grpc.call_credentials(session), grpc.CallCredentials)
+
+
 def seen(event: AuthEvent) -> None:
     match event:
         case BrowserNeeded(url):
@@ -130,6 +198,10 @@ def seen(event: AuthEvent) -> None:
             assert_type((server, expires_at), tuple[str, float | None])
         case LoggedOut(server, local_deleted, remote_revoked):
             assert_type((server, local_deleted, remote_revoked), tuple[str, bool, bool | None])
+        case Imported(server, tool, place) | Exported(server, tool, place):
+            assert_type((server, tool, place), tuple[str, str, str])
+        case Forgotten(server, tool, place, remote_revoked):
+            assert_type((server, tool, place, remote_revoked), tuple[str, str, str, bool | None])
         case Warned(message):
             assert_type(message, str)
 

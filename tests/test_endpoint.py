@@ -161,3 +161,10 @@ def test_insecure_beyond_this_machine_may_be_allowed_and_then_warns() -> None:
 
 def test_allowing_insecure_credentials_alone_changes_nothing() -> None:
     assert parse("http://h.example", allow=True) == parse("h.example")
+
+
+def test_an_endpoint_knows_how_it_was_spelled_and_is_the_same_however_it_was() -> None:
+    spelled = parse("dns:///H.example:443/")
+    assert spelled.spelling == "dns:///H.example:443/"
+    assert spelled == parse("https://h.example:443")
+    assert "H.example" not in repr(spelled)

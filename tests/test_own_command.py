@@ -120,6 +120,24 @@ def test_an_environment_that_asks_us_leads_there_too(tmp_path: Path, ours: Path)
     assert given.key == "given.example.com"
 
 
+def test_a_command_that_nobody_runs_leads_nowhere(tmp_path: Path, ours: Path) -> None:
+    command = json.dumps(token_command(ours))
+    file = written(tmp_path / "a.yaml", endpoint=ENDPOINT, clientId="another")
+    environ = {"FLYTE_AUTH_COMMAND": command}
+    assert resolved(file, environ).client_id == "another"
+    assert resolved(file, {**environ, "FLYTE_AUTH_TYPE": "Pkce"}).client_id == "another"
+    external = written(tmp_path / "b.yaml", endpoint=ENDPOINT, authType="ExternalCommand")
+    assert resolved(external, environ).client_id == "me"
+
+
+def test_a_tool_s_file_is_followed_whatever_authtype_goes_before_its_own(
+    tmp_path: Path, ours: Path
+) -> None:
+    tool = written(tmp_path / "tool.yaml", endpoint=ENDPOINT, **asking(token_command(ours)))
+    settings = resolved(tool, {"FLYTE_AUTH_TYPE": "Pkce"})
+    assert (settings.auth_type, settings.client_id) == ("Pkce", "me")
+
+
 def test_a_command_without_a_file_says_who_by_its_words(tmp_path: Path) -> None:
     command = ["flyteauth", "token", "--auth-type", "headless"]
     tool = written(

@@ -23,18 +23,21 @@ from urllib.parse import parse_qs, unquote_plus, urlsplit
 import anyio
 import pytest
 
+from flyteauth._io.store import keyring as keyring_module
+from flyteauth._io.store.ring import Ring
 from flyteauth._io.terminal import Terminal
 from flyteauth._sansio.api_key import decode_api_key
 from flyteauth._sansio.http import Request, Response
 from flyteauth.devserver.model import ControlPlane
 from flyteauth.devserver.serve import serving
 from flyteauth.devserver.settings import FAULTS, Settings
-from flyteauth.errors import ConfigError, Error
+from flyteauth.errors import ConfigError, Error, StoreError
 from flyteauth.events import AuthEvent, BrowserNeeded, CodeNeeded
 from flyteauth.session import Session
 
 from .e2e.conftest import BROWSER
 from .integration.plane import Plane
+from .io.rings import OthersRing
 
 pytestmark = pytest.mark.anyio
 
@@ -390,6 +393,63 @@ async def test_a_device_or_a_service_shows_no_secret(
     check_surroundings(witness, logs, spawned, capfd)
     if any(isinstance(event, CodeNeeded) for event in events):
         assert "device_code" in witness.secrets.values()
+
+
+# What other tools have as well.
+
+
+class Shared(Life):
+    """The same in a keyring that several tools share."""
+
+    async def live(self) -> None:
+        session = self.session
+        async with session:
+            await self._try(session.login)
+            if (token := await self._try(session.token)) is not None:
+                session.reject(token.access_token)
+                await self._try(session.headers)
+            await self._try(lambda: session.export_login("flyte", "flytekit", "flytectl"))
+            await self._look_around()
+            await self._try(session.import_login)
+            await self._try(lambda: session.import_login("flytectl"))
+            await self._look_around()
+            await self._try(lambda: session.logout(everywhere=True))
+            await self._try(session.import_login)
+            await self._look_around()
+
+
+@pytest.mark.req("SEC-01", "SEC-02", "SEC-03")
+@pytest.mark.parametrize("trouble", ["nothing wrong", "locked", "refused", "garbled"])
+async def test_a_login_that_other_tools_share_shows_no_secret(
+    trouble: str,
+    logs: Everything,
+    spawned: list[tuple[list[str], dict[str, str]]],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    events: list[AuthEvent] = []
+    plane, ring = Plane(), OthersRing()
+    witness = Witness(plane.plane)
+    monkeypatch.setattr(plane.plane, "handle", witness.handle)
+    found: dict[bool, Ring | StoreError] = {True: Ring(ring)}
+    monkeypatch.setattr(keyring_module, "_process", keyring_module._Process(found=found))
+    ring.locked = trouble == "locked"
+    ring.refuses = "tokens" if trouble == "refused" else None
+    if trouble == "garbled":
+        for number, name in enumerate(("tokens", "access_token", "refresh_token")):
+            text = f'{{"access_token": "\x1b[2J of somebody {number}'
+            witness.note("of somebody", text)
+            ring.items["localhost:8080", name] = text
+    session = plane.session(
+        on_event=events.append, presenter=Terminal(), shared_logins=["flyte", "flytekit"]
+    )
+    life = Shared(session, witness, events)
+    await life.live()
+    check_surroundings(witness, logs, spawned, capfd)
+    assert {"access_token", "refresh_token"} <= set(witness.secrets.values())
+    assert any(isinstance(error, StoreError) for error in life.errors) == (
+        trouble in {"locked", "refused"}
+    )
 
 
 # Answers that are cut, doubled or garbled, with secrets in them.

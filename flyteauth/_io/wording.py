@@ -9,6 +9,9 @@ from ..events import (
     AuthEvent,
     BrowserNeeded,
     CodeNeeded,
+    Exported,
+    Forgotten,
+    Imported,
     LoggedIn,
     LoggedOut,
     MethodChosen,
@@ -21,6 +24,12 @@ _METHODS: Final = {
     "device": "by device code",
     "secret": "with a client secret",
     "command": "by an external command",
+}
+
+_REVOKED: Final = {
+    True: "the server took its tokens back",
+    False: "but the server did not take its tokens back; they end by themselves",
+    None: "the server was not told",
 }
 
 
@@ -49,6 +58,13 @@ def describe(event: AuthEvent) -> str:
             return f"Logged in to {escape(server)}{who}. {kept}"
         case LoggedOut(server, local_deleted, remote_revoked):
             return _logged_out(escape(server), local_deleted, remote_revoked)
+        case Imported(server, tool, place):
+            return f"Took over the login of {tool} to {escape(server)} from {escape(place)}."
+        case Exported(server, tool, place):
+            return f"The login to {escape(server)} is now in {escape(place)} for {tool}, too."
+        case Forgotten(server, tool, place, remote_revoked):
+            what = f"The login of {tool} to {escape(server)} is gone from {escape(place)}"
+            return f"{what}; {_REVOKED[remote_revoked]}."
         case Warned(message):
             return f"flyteauth: {escape(message)}"
         case MethodChosen():

@@ -15,7 +15,12 @@ T = TypeVar("T")
 
 VERSION: Final = 1
 # What the first records did not have.
-_NEWER: Final = {"login": None, "forced_at": None, "generation": 0}
+_NEWER: Final[Mapping[str, object]] = {
+    "login": None,
+    "forced_at": None,
+    "generation": 0,
+    "shared": [],
+}
 
 
 class Record(Value):
@@ -26,6 +31,10 @@ class Record(Value):
     itself to the server, and ``subject`` is whom the login is of, to be shown. ``login`` is a
     random name for the login that the record goes back to, and ``generation`` counts the refreshes
     since. ``forced_at``: when one of them was last made because a server had rejected the token.
+
+    ``shared`` has a line for each place where another tool has this login as well: the tool, its
+    address there, and the trace of the refresh token that was last seen there (see
+    keyring_layouts), or None if nobody has looked.
     """
 
     token: Token
@@ -39,10 +48,14 @@ class Record(Value):
     login: str | None = None
     forced_at: float | None = None
     generation: int = 0
+    shared: tuple[tuple[str, str, str | None], ...] = ()
 
     def dump(self) -> str:
         """Everything, secrets included, as JSON."""
-        return json.dumps({"version": VERSION, **vars(self), "token": vars(self.token)})
+        members = {"version": VERSION, **vars(self), "token": vars(self.token)}
+        if not self.shared:
+            del members["shared"]  # most are not
+        return json.dumps(members)
 
 
 def load_record(text: str) -> Record:
@@ -88,6 +101,17 @@ def _texts(saved: object) -> tuple[str, ...]:
     return tuple(map(_text, _only(list, saved)))
 
 
+def _shared(saved: object) -> tuple[tuple[str, str, str | None], ...]:
+    return tuple(map(_line, _only(list, saved)))
+
+
+def _line(saved: object) -> tuple[str, str, str | None]:
+    line = _only(list, saved)
+    if len(line) != 3:
+        raise TypeError(line)
+    return _text(line[0]), _text(line[1]), _or_none(_text)(line[2])
+
+
 def _or_none(read: Callable[[object], T]) -> Callable[[object], T | None]:
     return lambda saved: None if saved is None else read(saved)
 
@@ -122,6 +146,7 @@ _RECORD: Final[Mapping[str, Callable[[object], object]]] = {
     "login": _or_none(_text),
     "forced_at": _or_none(_time),
     "generation": _count,
+    "shared": _shared,
 }
 
 

@@ -42,6 +42,8 @@ def again(options: argparse.Namespace, *command: str) -> list[str]:
             words += [flag, str(value)]
     for scope in getattr(options, "scopes", None) or ():
         words += ["--scopes", scope]
+    for tool in getattr(options, "share", None) or ():
+        words += ["--share", tool]
     for name in ("insecure", "headless"):
         words += [f"--{name}"] if getattr(options, name, None) else []
     return words

@@ -14,6 +14,8 @@ COMMANDS: Final = {
     "logout": "forget the login, and have its tokens revoked",
     "status": "say whether you are logged in, as whom, and why so",
     "whoami": "ask the control plane who you are",
+    "import": "take over the login of flyte, flytekit or flytectl",
+    "export": "write the login for flyte, flytekit or flytectl",
     "accounts": "list the logins that are kept on this machine",
     "token": "print an access token that is good now",
     "doctor": "find out what keeps you from logging in",
@@ -27,6 +29,7 @@ COMMANDS: Final = {
     "devserver": "run an embedded control plane",
     "demo": "log in to an embedded control plane in every way there is",
 }
+_MODULES: Final = {"exec": "exec_", "import": "import_"}  # these are words of Python's
 EPILOG: Final = """\
 A first login:
   flyteauth create config --endpoint https://flyte.example.com
@@ -114,7 +117,7 @@ def parser(words: Sequence[str] | None = None) -> Parser:
         description = f"{summary[0].upper()}{summary[1:]}."
         command = commands.add_parser(name, help=summary, description=description)
         if words is None or name in words:
-            module = import_module(f".{name.replace('exec', 'exec_')}", __package__)
+            module = import_module(f".{_MODULES.get(name, name)}", __package__)
             module.add_arguments(command)
             command.set_defaults(run=module.main)
     return top
@@ -123,7 +126,7 @@ def parser(words: Sequence[str] | None = None) -> Parser:
 def actions_of(name: str) -> list[argparse.Action]:
     """The options of one command, for another command line that has it as well."""
     command = Parser(add_help=False)
-    import_module(f".{name}", __package__).add_arguments(command)
+    import_module(f".{_MODULES.get(name, name)}", __package__).add_arguments(command)
     return [action for action in command._actions if action.option_strings]  # noqa: SLF001  argparse has no other way
 
 

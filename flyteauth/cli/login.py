@@ -7,6 +7,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
+from .._sansio.keyring_layouts import TOOLS
 from ._again import again
 from ._ndjson import presenting, told
 from ._output import emit, say
@@ -31,6 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SCOPE",
         action="append",
         help="scopes to ask for; again for more, or with commas or spaces between",
+    )
+    parser.add_argument(
+        "--share",
+        action="append",
+        choices=TOOLS,
+        metavar="TOOL",
+        help="flyte, flytekit or flytectl: it gets this login, too, and each refresh of it; again "
+        "for more",
     )
     steps = parser.add_mutually_exclusive_group()
     steps.add_argument(
@@ -81,6 +90,7 @@ def main(options: argparse.Namespace) -> int:
             interactive=sys.stdin.isatty(),  # also in a task of Flyte's, where else nobody is asked
             headless=options.headless or None,
             scopes=None if options.scopes is None else " ".join(options.scopes),
+            shared_logins=options.share,
             **presenting(json=options.json),
         )
     return 0

@@ -1,4 +1,6 @@
-"""``flyteauth logout``: this login, or with ``--all`` each one that this machine knows of."""
+"""``flyteauth logout``: this login, or with ``--all`` each one that this machine knows of, or with
+``--everywhere`` also what Flyte's other clients keep of this endpoint.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,13 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_session_arguments(parser)
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--everywhere",
+        action="store_true",
+        help="also those of flyte, flytekit and flytectl at this endpoint",
+    )
+    which.add_argument(
         "--all", action="store_true", help="every login that is kept on this machine"
     )
     parser.add_argument("--json", action="store_true", help="print events as lines of JSON")
@@ -31,7 +39,7 @@ def main(options: argparse.Namespace) -> int:
         return log_out_everywhere(options)
 
     async def logout(session: Session) -> None:
-        await session.logout()
+        await session.logout(everywhere=options.everywhere)
 
     with told(json=options.json):
         run(options, logout, **presenting(json=options.json))

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from .._sansio.renewal import Use, UseAndRefresh, plan, will_do
-from .._stored import configured, look
+from .._stored import configured, look, verified
 from ..errors import Unreachable
 from . import _session
 from ._session import arguments, run
@@ -41,11 +41,13 @@ def main(options: argparse.Namespace) -> int:
     settings = configured(arguments(options), options.config)
     record = look(settings).record
     token = None if record is None else record.token
-    planned = plan(token, None, time.time(), 0.0, silent=settings.is_service)
-    if options.verify or record is None or not isinstance(planned, Use):
-        found = _from_session(options, record if isinstance(planned, UseAndRefresh) else None)
+    at = time.time()
+    planned = plan(token, None, at, 0.0, silent=settings.is_service)
+    good = record is not None and isinstance(planned, Use)
+    if record is not None and good and (not options.verify or verified(settings, record.token, at)):
+        found: tuple[Token, str] | None = (record.token, record.header)
     else:
-        found = record.token, record.header
+        found = _from_session(options, record if isinstance(planned, UseAndRefresh) else None)
     if found is None:
         _say("the control plane wants no token, so there is none to print")
         return 1

@@ -50,31 +50,27 @@ from functools import partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, TypeVarTuple
 from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
 from ..errors import ConfigError, quote
 from ..session import Session, in_portal
+from ._http import Synchronous, part, session_of
 
 if TYPE_CHECKING:
     from ..config import Settings
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
 __all__ = ["auth_metadata", "client_config", "external_command", "installed", "passthrough"]
 
-KNOWN: Final = frozenset({"2.12.1"})
+KNOWN: Final = frozenset({"2.10.0", "2.10.7", "2.11.0", "2.11.4", "2.12.0", "2.12.1"})
 """The versions of flyte that ``installed`` was tried with."""
 
 _SEAM: Final = "flyte.remote._client.auth._session"
-_PROXY: Final = "proxy-authorization"
-
-
-class _Synchronous(Protocol):
-    """A SyncSession."""
-
-    @property
-    def session(self) -> Session: ...
 
 
 # By public means.
@@ -112,8 +108,8 @@ class auth_metadata:  # noqa: N801  used like flyte's function of this name
     has another token.
     """
 
-    def __init__(self, session: Session | _Synchronous) -> None:
-        self._session = _session(session)
+    def __init__(self, session: Session | Synchronous) -> None:
+        self._session = session_of(session)
         self._scope = ExitStack()
         self._headers: Mapping[str, str] = {}
 
@@ -122,7 +118,9 @@ class auth_metadata:  # noqa: N801  used like flyte's function of this name
         self._enter(in_portal(self._session.headers) if cached is None else cached)
 
     async def __aenter__(self) -> None:
-        self._enter(await self._session.headers())
+        headers = await self._session.headers()
+        await _in_thread(_module, "flyte.remote")
+        self._enter(headers)
 
     def _enter(self, headers: Mapping[str, str]) -> None:
         self._headers = headers
@@ -157,18 +155,22 @@ class external_command:  # noqa: N801  used like a function
     Raises StoreError for a login that only this process has, and ConfigError.
     """
 
-    def __init__(self, session: Session | _Synchronous) -> None:
-        self._session = _session(session)
+    def __init__(self, session: Session | Synchronous) -> None:
+        self._session = session_of(session)
         self._files = ExitStack()
+        self._over = False
 
     def __enter__(self) -> dict[str, Any]:
         return self._enter(in_portal(self._session.settings))
 
     async def __aenter__(self) -> dict[str, Any]:
-        import anyio.to_thread
-
         settings = await self._session.settings()
-        return await anyio.to_thread.run_sync(self._enter, settings)
+        try:
+            return await _in_thread(self._enter, settings)
+        except BaseException:  # the thread may still be at it
+            self._over = True
+            self._files.close()
+            raise
 
     def _enter(self, settings: Settings) -> dict[str, Any]:
         from .._handover import asked_by_command
@@ -176,6 +178,8 @@ class external_command:  # noqa: N801  used like a function
 
         connection = _connection(settings)
         command = self._files.enter_context(asked_by_command(settings))
+        if self._over:
+            self._files.close()
         asks = asking(command)
         return {
             **connection,
@@ -199,10 +203,9 @@ class external_command:  # noqa: N801  used like a function
         traceback: TracebackType | None,
     ) -> None:
         import anyio
-        import anyio.to_thread
 
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(self._files.close)
+            await _in_thread(self._files.close)
 
 
 def _connection(settings: Settings) -> dict[str, Any]:
@@ -239,20 +242,21 @@ class installed:  # noqa: N801  used like a function
     Raises ConfigError for a flyte that is not among ``KNOWN``, and for an endpoint without TLS.
     """
 
-    def __init__(self, session: Session | _Synchronous) -> None:
-        self._session = _session(session)
+    def __init__(self, session: Session | Synchronous) -> None:
+        self._session = session_of(session)
         self._mine: _Installed | None = None
 
     def __enter__(self) -> Self:
-        _require_known()
-        return self._enter(in_portal(self._session.settings))
+        settings = in_portal(self._session.settings)
+        _require_possible(settings)
+        return self._enter(settings)
 
     async def __aenter__(self) -> Self:
-        _require_known()
-        return self._enter(await self._session.settings())
+        settings = await self._session.settings()
+        await _in_thread(_require_possible, settings)
+        return self._enter(settings)
 
     def _enter(self, settings: Settings) -> Self:
-        _connection(settings)
         assert settings.endpoint is not None
         self._mine = _Installed(_origin(settings.endpoint.url), _Authenticator(self._session))
         _SEAMED.add(self._mine)
@@ -346,7 +350,11 @@ class _Seam:
 _SEAMED: Final = _Seam()
 
 
-def _require_known() -> None:
+def _require_possible(settings: Settings) -> None:
+    """Raise ConfigError unless a session with *settings* can be installed; the private module is
+    imported then.
+    """
+    _connection(settings)
     try:
         found = version("flyte")
     except PackageNotFoundError:
@@ -357,6 +365,14 @@ def _require_known() -> None:
             f"{', '.join(sorted(KNOWN))}; use external_command(session) or auth_metadata(session)",
             reason="version",
         )
+    _module(_SEAM)
+
+
+async def _in_thread(function: Callable[[*Ts], T], *args: *Ts) -> T:
+    """*function* of *args* on a worker thread: to import flyte takes a quarter of a second."""
+    import anyio.to_thread
+
+    return await anyio.to_thread.run_sync(function, *args)
 
 
 def _module(name: str) -> Any:
@@ -370,15 +386,9 @@ def _missing() -> ConfigError:
     return ConfigError("flyte is not installed here; run: pip install flyte", reason="flyte")
 
 
-def _session(session: Session | _Synchronous) -> Session:
-    return session if isinstance(session, Session) else session.session
-
-
 def _token(headers: Mapping[str, str]) -> str:
     """The token in *headers*, not that of a proxy."""
-    return next(
-        (value.partition(" ")[2] for name, value in headers.items() if name.lower() != _PROXY), ""
-    )
+    return "".join(part(headers, by_proxy=False).values()).partition(" ")[2]
 
 
 def _origin(url: str) -> tuple[str | None, int, str]:

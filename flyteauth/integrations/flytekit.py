@@ -18,6 +18,7 @@ channel, so a Flyte 1 control plane needs no HTTP gateway for it.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ from weakref import WeakValueDictionary
 
 from ..errors import ConfigError, Error, Unreachable
 from ..session import Session, in_portal
+from ._http import part
 
 if TYPE_CHECKING:
     from .._target import Target
@@ -38,8 +40,6 @@ ASK_DEADLINE: Final = 30.0  # seconds for two calls on a channel that may still 
 
 # flytekit tries what has failed three more times, at once: for a person that is four prompts.
 SAME_CALL: Final = 1.0  # seconds
-
-_PROXY: Final = "proxy-authorization"
 
 
 class PlatformConfig(Protocol):
@@ -82,7 +82,7 @@ def authenticator(config: PlatformConfig, config_store: ClientConfigStore) -> Au
     configuration are one. Raises ConfigError.
     """
     arguments = _arguments(config)
-    key = repr(arguments)
+    key = hashlib.sha256(repr(arguments).encode()).hexdigest()  # there may be a secret in it
     with _LOCK:
         known = _IN_USE.get(key)
         if known is None:
@@ -177,10 +177,10 @@ class Authenticator:
         """The header of a call, by the name that the control plane wants it under; None where it
         wants none. Raises what Session.headers raises.
         """
-        for name, value in self._headers().items():
-            if name.lower() != _PROXY:  # flytekit asks the command for that itself
-                self._sent.value = value
-                return name.lower(), value
+        # flytekit asks the command for a proxy's credential itself.
+        for name, value in part(self._headers(), by_proxy=False).items():
+            self._sent.value = value
+            return name.lower(), value
         self._sent.value = ""
         return None
 

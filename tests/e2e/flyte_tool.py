@@ -37,6 +37,18 @@ def plane(*faults: str, **settings: Any) -> Iterator[Running]:
         yield running
 
 
+def grants(running: Running) -> Counter[str]:
+    """The token requests, by the last part of their grant."""
+    found = (entry.grant_type for entry in running.plane.journal)
+    return Counter(grant.rpartition(":")[2] for grant in found if grant is not None)
+
+
+def calls(running: Running, path: str = PROJECTS) -> Counter[tuple[int, str | None]]:
+    """How the calls of *path* ended, and which header brought a token."""
+    entries = [entry for entry in running.plane.journal if entry.path == path]
+    return Counter((entry.status, entry.credential) for entry in entries)
+
+
 @frozen
 class Tool:
     """``flyte`` and ``flyteauth`` of one environment, in the working directory of one home."""
@@ -89,14 +101,10 @@ class Tool:
     # What the control plane has seen.
 
     def grants(self) -> Counter[str]:
-        """The token requests, by the last part of their grant."""
-        found = (entry.grant_type for entry in self.running.plane.journal)
-        return Counter(grant.rpartition(":")[2] for grant in found if grant is not None)
+        return grants(self.running)
 
     def calls(self, path: str = PROJECTS) -> Counter[tuple[int, str | None]]:
-        """How the calls of *path* ended, and which header brought a token."""
-        entries = [entry for entry in self.running.plane.journal if entry.path == path]
-        return Counter((entry.status, entry.credential) for entry in entries)
+        return calls(self.running, path)
 
     def pages(self) -> int:
         """How often a browser was at the login page."""

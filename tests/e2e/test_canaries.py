@@ -103,6 +103,31 @@ def test_a_person_with_a_code(watch: Watch) -> None:
     watched.assert_tight("access_token", "refresh_token", "device_code")
 
 
+@pytest.mark.req("SEC-01", "SEC-02")
+def test_a_person_with_several_tools(watch: Watch) -> None:
+    """Each token lasts a second, so that it is refreshed, and written for all, over and over."""
+    watched, running = watch(access_ttl=1.0)
+    environ: dict[str, Any] = {
+        "PYTHON_KEYRING_BACKEND": "keyrings.alt.file.PlaintextKeyring",
+        "FLYTE_ADMIN_SHAREDLOGINS": "flyte flytekit",
+    }
+    tools = ("--to", "flyte", "--to", "flytekit", "--to", "flytectl")
+    watched.run("login", "--headless", **environ)
+    watched.run("export", *tools, **environ)
+    watched.run("import", "--json", **environ)
+    time.sleep(1.0)  # until it has expired
+    watched.run("token", shows=("access_token",), **environ)
+    watched.run("import", "--from", "flytekit", **environ)
+    watched.run("status", "--explain", **environ)
+    watched.run("status", "--json", **environ)
+    off = {**environ, "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring"}
+    watched.run("import", status=1, **off)
+    watched.run("logout", "--everywhere", "--json", **environ)
+    watched.run("import", status=4, **environ)
+    assert running.plane.count(grant_type="refresh_token") >= 1
+    watched.assert_tight("access_token", "refresh_token", "device_code")
+
+
 @pytest.mark.req("SEC-01", "SEC-04")
 @pytest.mark.parametrize("kind", ["API key", "file", "variable"])
 def test_a_service(watch: Watch, kind: str) -> None:

@@ -430,3 +430,20 @@ def test_what_a_killed_process_has_handed_over_goes_with_the_next_one(
     link.unlink()
     file.unlink()
     other.rmdir()
+
+
+def test_a_tool_gets_a_login_that_is_in_the_keyring(home: Home, calm: Running) -> None:
+    """The tool is told to keep its hands off the keyring; our own command is not."""
+    tools(home)
+    keyring = {"PYTHON_KEYRING_BACKEND": "keyrings.alt.file.PlaintextKeyring"}
+    home.write(".flyte/config.yaml", f"admin:\n  endpoint: {calm.base_url}\n")
+    entered = run(home, "login", "--auth-type", "pkce", BROWSER=BROWSER, **keyring)
+    assert entered.status == 0, entered
+    assert [path.name for path in home.path.rglob("keyring_pass.cfg")] == ["keyring_pass.cfg"]
+    ended = run(home, "exec", "--", sys.executable, "tool.py", **keyring)
+    said = told(ended)
+    assert said["environ"]["FLYTE_ADMIN_DISABLEKEYRING"] == "true"
+    assert len(said["tokens"]) == 2
+    for status, out, err in said["tokens"]:
+        assert (status, err) == (0, "")
+        assert TOKEN.fullmatch(out)

@@ -10,9 +10,9 @@ import pytest
 from flyteauth.devserver.serve import Running, serving
 from flyteauth.devserver.settings import Settings
 
+from ..services import require
 from .conftest import BROWSER, TOKEN, Ended, Home
-from .real_tools import program_of
-from .test_flyte_sdk import PROJECTS, grants, seen
+from .flyte_tool import DEADLINE, PROJECTS, calls, grants
 
 
 @pytest.fixture
@@ -21,14 +21,19 @@ def running() -> Iterator[Running]:
         yield running
 
 
+def program(name: str) -> str:
+    """Of the environment that the real flyte is in."""
+    return str(require("flyte").with_name(name))
+
+
 def flyte(home: Home, *words: str, **environ: str) -> Ended:
     environ = {"DO_NOT_TRACK": "1", "COLUMNS": "100", "PYTHONWARNINGS": "default", **environ}
-    return home.program([program_of("flyte", "flyte"), *words], environ, 60.0)
+    return home.program([program("flyte"), *words], environ, DEADLINE)
 
 
 def configured(home: Home, running: Running) -> None:
     """By our command in that environment, so that flyte asks the one there."""
-    ours = program_of("flyte", "flyteauth")
+    ours = program("flyteauth")
     words = ("--endpoint", running.endpoint, "--ca-cert", str(running.ca_file), "--for", "flyte")
     ended = home.program([ours, "create", "config", *words], {})
     assert ended.status == 0, ended
@@ -61,7 +66,7 @@ def test_a_login_through_flyte_is_the_one_that_flyte_then_uses(
         listed = flyte(home, "get", "project")
         assert listed.status == 0, listed
         assert "flytesnacks" in listed.out
-    assert seen(running) == {(401, None): 2, (200, "authorization"): 2}
+    assert calls(running) == {(401, None): 2, (200, "authorization"): 2}
     assert grants(running) == {"authorization_code": 1}
     assert '"alice"' in flyte(home, "whoami").out
     token = flyte(home, "auth", "token")
@@ -100,11 +105,11 @@ def test_exec_gives_the_same_to_a_flyte_that_is_not_configured_for_us(
     home: Home, running: Running
 ) -> None:
     words = ("--endpoint", running.endpoint, "--ca-cert", str(running.ca_file))
-    ours = program_of("flyte", "flyteauth")
+    ours = program("flyteauth")
     assert home.program([ours, "login", *words], {"BROWSER": BROWSER}).status == 0
     environ = {"DO_NOT_TRACK": "1", "PYTHONWARNINGS": "default"}
-    tool = program_of("flyte", "flyte")
-    ended = home.program([ours, "exec", *words, "--", tool, "get", "project"], environ, 60.0)
+    tool = program("flyte")
+    ended = home.program([ours, "exec", *words, "--", tool, "get", "project"], environ, DEADLINE)
     assert ended.status == 0, ended
     assert "flytesnacks" in ended.out
     assert [e.status for e in running.plane.journal if e.path == PROJECTS] == [401, 200]

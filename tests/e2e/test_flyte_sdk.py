@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,10 +12,9 @@ import pytest
 from flyteauth.devserver.serve import Running, serving
 from flyteauth.devserver.settings import Settings
 
+from ..services import require
 from .conftest import BROWSER, Ended, Home
-from .real_tools import python_of
-
-PROJECTS = "/flyteidl2.project.ProjectService/ListProjects"
+from .flyte_tool import DEADLINE, calls, grants
 
 # What each program begins with: a session that nobody is logged in to yet, and calls.
 PREAMBLE = """\
@@ -75,7 +73,7 @@ def ended(home: Home, running: Running, program: str, **environ: str) -> Ended:
         "PYTHONWARNINGS": "default",
         **environ,
     }
-    return home.program([python_of("flyte"), "program.py"], environ, 60.0)
+    return home.program([str(require("flyte")), "program.py"], environ, DEADLINE)
 
 
 def said(home: Home, running: Running, program: str, **environ: str) -> Any:
@@ -83,18 +81,6 @@ def said(home: Home, running: Running, program: str, **environ: str) -> Any:
     result = ended(home, running, program, **environ)
     assert result.status == 0, result
     return json.loads(result.out.splitlines()[-1])
-
-
-def seen(running: Running) -> Counter[tuple[int, str | None]]:
-    """The statuses of the calls for projects, and the headers that brought a token."""
-    entries = [entry for entry in running.plane.journal if entry.path == PROJECTS]
-    return Counter((entry.status, entry.credential) for entry in entries)
-
-
-def grants(running: Running) -> Counter[str]:
-    """The token requests, by the last part of their grant."""
-    found = (entry.grant_type for entry in running.plane.journal)
-    return Counter(grant.rpartition(":")[2] for grant in found if grant is not None)
 
 
 # Installed: a private seam of versions that are known.
@@ -111,7 +97,7 @@ say([within, projects()])
 """
     within, afterwards = said(home, running, program)
     assert within == afterwards != []
-    assert seen(running) == {(200, "authorization"): 2}
+    assert calls(running) == {(200, "authorization"): 2}
     assert grants(running) == {"authorization_code": 1}
 
 
@@ -128,7 +114,7 @@ say(asyncio.run(main()))
     results = said(home, running, program)
     assert len(results) == 20
     assert all(results)
-    assert seen(running) == {(200, "authorization"): 20}
+    assert calls(running) == {(200, "authorization"): 20}
     assert grants(running) == {"authorization_code": 1}
 
 
@@ -141,7 +127,7 @@ with installed(session(headless=True)), ThreadPoolExecutor(20) as pool:
     results = said(home, running, program)
     assert len(results) == 20
     assert all(results)
-    assert seen(running) == {(200, "authorization"): 20}
+    assert calls(running) == {(200, "authorization"): 20}
     assert grants(running) == {"device_code": 1}
 
 
@@ -160,7 +146,7 @@ say(asyncio.run(main()))
     assert len(results) == 20
     assert all(results)
     assert grants(running) == {"authorization_code": 1, "refresh_token": 1}
-    statuses = seen(running)
+    statuses = calls(running)
     assert statuses[200, "authorization"] == 21
     assert statuses.total() - 21 == statuses[401, "authorization"] <= 20
 
@@ -175,7 +161,7 @@ with installed(session()):
     say(projects())
 """
     assert said(home, running, program)
-    assert seen(running) == {(200, "flyte-authorization"): 1}
+    assert calls(running) == {(200, "flyte-authorization"): 1}
 
 
 def test_all_kinds_of_calls_ask_one_authenticator_and_a_stream_has_its_token(
@@ -224,7 +210,7 @@ with installed(session()):
         count, failure = said(home, running, program, **environ)
         assert count
         assert failure == "AuthenticationError"
-        assert seen(other) == {(401, None): 1}
+        assert calls(other) == {(401, None): 1}
 
 
 def test_two_sessions_side_by_side_and_afterwards_flyte_is_as_it_was(
@@ -247,8 +233,8 @@ say([len(found), seam.create_auth_interceptors is before])
         count, restored = said(home, running, program, **environ)
         assert count
         assert restored
-        assert seen(other) == {(200, "authorization"): 1}
-        assert seen(running) == {}
+        assert calls(other) == {(200, "authorization"): 1}
+        assert calls(running) == {}
 
 
 def test_without_a_login_and_a_person_the_call_says_what_to_do(
@@ -263,7 +249,7 @@ with installed(session(interactive=False)):
         say(str(error))
 """
     assert "run: flyteauth login" in said(home, running, program)
-    assert seen(running) == {}
+    assert calls(running) == {}
 
 
 def test_a_version_that_nobody_has_tried_is_refused_with_what_works(
@@ -306,7 +292,7 @@ say(asyncio.run(main()))
 """
     assert said(home, running, program) == [True, "UNAUTHENTICATED"]
     assert grants(running) == {"authorization_code": 1, "refresh_token": 1}
-    statuses = seen(running)
+    statuses = calls(running)
     assert statuses[200, "authorization"] == 2
     assert statuses[401, None] == 0
 
@@ -319,7 +305,7 @@ with auth_metadata(ours):
     say(projects())
 """
     assert said(home, running, program)
-    assert seen(running) == {(200, "authorization"): 1}
+    assert calls(running) == {(200, "authorization"): 1}
 
 
 def test_flyte_asks_our_command_and_gets_the_login_of_the_session(
@@ -339,7 +325,7 @@ say([len(found), os.path.exists(command[command.index("--config") + 1])])
     count, is_there = said(home, running, program)
     assert count
     assert not is_there
-    assert seen(running) == {(401, None): 1, (200, "authorization"): 1}
+    assert calls(running) == {(401, None): 1, (200, "authorization"): 1}
     assert grants(running) == {"authorization_code": 1}
 
 

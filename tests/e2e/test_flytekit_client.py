@@ -15,9 +15,9 @@ from attrs import frozen
 from flyteauth.devserver.serve import Running, serving
 from flyteauth.devserver.settings import Settings
 
+from ..services import require
 from .conftest import BROWSER, Ended, Home, lines
-from .real_tools import program_of, python_of
-from .test_flyte_sdk import grants
+from .flyte_tool import DEADLINE, grants
 
 SERVER = Path(__file__).with_name("flyte1_server.py")
 
@@ -80,7 +80,7 @@ def flyte1(home: Home) -> Iterator[Callable[..., Flyte1]]:
             settings = {"approve": "auto", "faults": frozenset(faults), **settings}
             running = stack.enter_context(serving(Settings(**settings)))
             log = home.write("calls.log", "")
-            argv = [python_of("flytekit"), str(SERVER), running.base_url, str(log)]
+            argv = [str(require("flytekit")), str(SERVER), running.base_url, str(log)]
             process = stack.enter_context(home.executed(argv, PYTHONWARNINGS="default"))
             assert process.stdout is not None
             line = process.stdout.readline()
@@ -102,7 +102,7 @@ def ended(home: Home, flyte1: Flyte1, program: str, config: str) -> Ended:
         "PYTHONWARNINGS": "default",
         "BROWSER": "false",
     }
-    return home.program([python_of("flytekit"), "program.py"], environ, 60.0)
+    return home.program([str(require("flytekit")), "program.py"], environ, DEADLINE)
 
 
 def said(home: Home, flyte1: Flyte1, program: str, config: str = ".flyte/config.yaml") -> Any:
@@ -114,7 +114,9 @@ def said(home: Home, flyte1: Flyte1, program: str, config: str = ".flyte/config.
 
 def ours(home: Home, *words: str) -> Ended:
     """Our command in flytekit's environment."""
-    result = home.program([program_of("flytekit", "flyteauth"), *words], {"BROWSER": BROWSER})
+    result = home.program(
+        [str(require("flytekit").with_name("flyteauth")), *words], {"BROWSER": BROWSER}
+    )
     assert result.status == 0, result
     return result
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from flyteauth import _verified
 from flyteauth.cli import main
 from flyteauth.devserver.serve import Running, serving
 from flyteauth.devserver.settings import Settings
@@ -230,6 +231,24 @@ def test_verify_asks_once(logged_in: Home, running: Running) -> None:
     assert ended.out == f"{token_in(logged_in)}\n"
     assert calls(running) - before == 1
     assert refreshes(running) == 0
+
+
+def test_commands_that_verify_one_after_the_other_ask_once(
+    logged_in: Home,
+    running: Running,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """For a tool whose calls were refused at once, and that runs us for each of them."""
+    for name, value in logged_in.environ().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(_verified, "LATELY", 60.0)
+    monkeypatch.chdir(logged_in.path)
+    before = calls(running)
+    for _ in range(3):
+        assert main(["token", "--verify", "--endpoint", running.base_url]) == 0
+    assert capsys.readouterr().out == f"{token_in(logged_in)}\n" * 3
+    assert calls(running) - before == 1
 
 
 @pytest.mark.req("BRR-07")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import stat
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from flyteauth import Session, SyncSession
+from flyteauth._own_command import asked
 from flyteauth.errors import ConfigError
 from flyteauth.integrations.flyte import (
     auth_metadata,
@@ -16,6 +21,8 @@ from flyteauth.integrations.flyte import (
     installed,
     passthrough,
 )
+
+pytestmark = pytest.mark.anyio
 
 ENDPOINT = "dns:///flyte.example.com"
 
@@ -51,6 +58,63 @@ def test_flyte_needs_an_endpoint() -> None:
         settings = session.settings()
     with pytest.raises(ConfigError, match="pass endpoint="):
         passthrough(settings)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary files are made."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def left_in(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
+def modes(*paths: Path) -> list[int]:
+    return [stat.S_IMODE(path.stat().st_mode) for path in paths]
+
+
+async def test_what_a_command_needs_is_private_and_gone_afterwards(folder: Path) -> None:
+    secret = "s3cr3t-canary"
+    async with Session(endpoint=ENDPOINT, client_id="me", client_secret=secret) as session:
+        async with external_command(session) as arguments:
+            assert arguments["auth_type"] == "ExternalCommand"
+            assert arguments["disable_keyring"] is True
+            assert secret not in str(arguments)
+            ours = asked(arguments["command"])
+            assert ours is not None
+            assert ours.config is not None
+            there = Path(ours.config)
+            assert there.is_relative_to(folder)
+            assert modes(there, there.parent) == [0o600, 0o700]
+        assert left_in(folder) == []
+
+
+async def test_a_cancelled_program_leaves_nothing_of_it(folder: Path) -> None:
+    session = Session(endpoint=ENDPOINT, client_id="me", client_secret="s")
+    with anyio.CancelScope() as scope:
+        async with external_command(session):
+            assert left_in(folder) != []
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert left_in(folder) == []
+    entering = anyio.CancelScope()
+    with entering:
+        entering.cancel()
+        async with external_command(session):
+            pytest.fail("it was entered")
+    assert entering.cancelled_caught
+    assert left_in(folder) == []
+
+
+async def test_the_same_is_said_to_an_async_program(anyio_backend: str) -> None:
+    async with Session(endpoint="http://localhost:8080") as session:
+        for entered in (external_command(session), installed(session)):
+            with pytest.raises(ConfigError, match="without TLS"):
+                await entered.__aenter__()
 
 
 @pytest.mark.usefixtures("without_flyte")

@@ -308,6 +308,26 @@ def test_a_channel_that_does_not_work_is_no_end_of_a_login(
     assert "token" not in str(caught.value)
 
 
+def test_what_must_agree_with_the_issuer_is_asked_where_the_issuer_is_named(
+    serve: Callable[..., Running], home: Path
+) -> None:
+    """What flytekit is told over gRPC has no issuer in it."""
+    running = serve()
+    file = home / ".flyte" / "config.yaml"
+    file.parent.mkdir()
+    admin = f"admin:\n  endpoint: {running.base_url}\n  verifyIssuer: true\n"
+    file.write_text(admin, encoding="utf-8")
+    client_id, secret = running.plane.service_client
+    config = Config(
+        running.base_url.removeprefix("http://"),
+        client_id=client_id,
+        client_credentials_secret=secret,
+    )
+    ours = authenticator(config, Failing(RpcError("UNAVAILABLE")))
+    assert call(running, ours.fetch_grpc_call_auth_metadata()) == 200
+    assert running.plane.count(path="/flyteidl2.auth.AuthMetadataService/GetOAuth2Metadata") == 1
+
+
 def test_a_token_does_not_go_unencrypted_to_another_machine() -> None:
     ours = authenticator(Config("flyte.example.com:81"), Failing(RpcError("UNAVAILABLE")))
     with pytest.raises(ConfigError, match="would travel unencrypted"):

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flyteauth._identity import identity
+from flyteauth._io.notes import Notes
 from flyteauth._io.store.memory import MemoryStore
 from flyteauth._sansio.flow import RequestFailed, ResponseReceived
 from flyteauth._sansio.http import Request, Response
+from flyteauth._sansio.token import Token
+from flyteauth._verified import is_so, name
 from flyteauth.errors import InteractionRequired, ReauthRequired, Unreachable
 from flyteauth.events import CodeNeeded, Refreshed
+from flyteauth.session import Session
 from tests.concurrency import all_at_once
 
 from .plane import Person, Plane
@@ -163,6 +169,49 @@ async def test_a_refused_token_that_cannot_be_renewed_now_is_no_token() -> None:
         await session.login()
         with pytest.raises(Unreachable):
             await session.verify()
+
+
+async def noted(plane: Plane, directory: Path, session: Session, token: Token) -> bool:
+    """Whether other processes are told that *token* is good."""
+    read = await Notes(directory / "notes").read(name(identity(await session.settings())))
+    return is_so(read or {}, token.access_token, plane.clock.time())
+
+
+async def test_a_token_that_is_taken_is_told_to_other_processes(tmp_path: Path) -> None:
+    plane = Plane()
+    async with plane.session(directory=tmp_path) as session:
+        token = await session.login()
+        assert token is not None
+        assert not await noted(plane, tmp_path, session, token)
+        await session.verify()
+        assert await noted(plane, tmp_path, session, token)
+
+
+async def test_so_is_the_one_that_takes_the_place_of_a_refused_token(tmp_path: Path) -> None:
+    plane = Plane(faults={"always-401"})
+    async with plane.session(directory=tmp_path) as session:
+        old = await session.login()
+        new = await session.verify()
+        assert old is not None
+        assert new is not None
+        assert await noted(plane, tmp_path, session, new)
+        again = await session.verify()  # which is not renewed once more, so soon
+        assert again == new
+        assert not await noted(plane, tmp_path, session, old)
+
+
+async def test_of_a_server_that_is_away_nothing_is_told(tmp_path: Path) -> None:
+    plane = Plane()
+
+    async def away(asked: str) -> RequestFailed | None:
+        return plane.down() if asked == USER_INFO else None
+
+    async with plane.session(directory=tmp_path) as session:
+        token = await session.login()
+        assert token is not None
+        plane.before = away
+        assert await session.verify() == token
+        assert not await noted(plane, tmp_path, session, token)
 
 
 class Silent(Plane):

@@ -158,6 +158,42 @@ class OddRing(MemoryRing):
         super().delete_password(service, name)
 
 
+class OthersRing:
+    """A keyring with the items of many services. Every call is in ``calls``.
+
+    ``locked``: nobody unlocks it. ``refuses``: a name under which nothing can be changed.
+    """
+
+    def __init__(self) -> None:
+        self.items: dict[tuple[str, str], str] = {}
+        self.calls: list[tuple[str, str, str]] = []
+        self.locked = False
+        self.refuses: str | None = None
+
+    def _call(self, verb: str, service: str, name: str) -> None:
+        self.calls.append((verb, service, name))
+        if self.locked:
+            raise KeyringLocked("Failed to unlock the collection!")
+        if self.refuses == name and verb != "get":
+            raise KeyringLocked(f"no {verb} here of {self.items.get((service, name))}")
+
+    def get_password(self, service: str, name: str) -> str | None:
+        self._call("get", service, name)
+        return self.items.get((service, name))
+
+    def set_password(self, service: str, name: str, text: str) -> None:
+        self._call("set", service, name)
+        self.items[service, name] = text
+
+    def delete_password(self, service: str, name: str) -> None:
+        self._call("delete", service, name)
+        if self.items.pop((service, name), None) is None:
+            raise PasswordDeleteError("no such password")
+
+    def counted(self, verb: str) -> int:
+        return sum(one == verb for one, _, _ in self.calls)
+
+
 def memory(directory: Path) -> MemoryRing:
     return MemoryRing()
 

@@ -11,6 +11,9 @@ from flyteauth.events import (
     AuthEvent,
     BrowserNeeded,
     CodeNeeded,
+    Exported,
+    Forgotten,
+    Imported,
     LoggedIn,
     LoggedOut,
     Refreshed,
@@ -54,6 +57,9 @@ def test_a_link_with_the_code_is_not_invented() -> None:
         Warned("\x1b[2J\nforged line"),
         CodeNeeded("\x1b[2J", "https://a", None, 0.0),
         LoggedOut("\x9b31m", local_deleted=True, remote_revoked=None),
+        Imported("\x9b31m", "flyte", "the keyring (\x1b[2J)"),
+        Exported("\x9b31m", "flyte", "the keyring (\x1b[2J)"),
+        Forgotten("\x9b31m", "flyte", "the keyring (\x1b[2J)", None),
     ],
 )
 def test_nothing_that_steers_a_terminal_gets_through(event: AuthEvent) -> None:
@@ -71,6 +77,11 @@ def test_nothing_that_steers_a_terminal_gets_through(event: AuthEvent) -> None:
         (LoggedOut("host", local_deleted=True, remote_revoked=False), "did not take"),
         (LoggedOut("host", local_deleted=True, remote_revoked=None), "was not told"),
         (LoggedOut("host", local_deleted=False, remote_revoked=None), "no login"),
+        (Imported("host", "flyte", "a keyring"), "login of flyte to host from a keyring"),
+        (Exported("host", "flyte", "a keyring"), "is now in a keyring for flyte"),
+        (Forgotten("host", "flyte", "a keyring", True), "from a keyring; the server took"),
+        (Forgotten("host", "flyte", "a keyring", False), "did not take"),
+        (Forgotten("host", "flyte", "a keyring", None), "was not told"),
     ],
 )
 def test_each_outcome_is_said_as_it_is(event: AuthEvent, said: str) -> None:

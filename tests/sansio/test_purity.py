@@ -34,7 +34,7 @@ LAYERS: Final = (
     {"flow"},
     {"client", "redirect"},
     {"tokens"},
-    {"id_token", "record", "renewal", "command"},
+    {"id_token", "keyring_layouts", "record", "renewal", "command"},
     {"exchanges", "discovery", "authorization_code", "device_authorization", "api_key"},
     {"connect"},
 )
@@ -140,6 +140,9 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "events": ("errors",),
     "remote": (*PUBLIC, "_default", "_procedures", "_api_keys"),
     "integrations": (*PUBLIC, "integrations"),
+    # On purpose: these open connections of their own.
+    "integrations.connect": (*PUBLIC, "integrations", "_connection"),
+    "integrations.grpc": (*PUBLIC, "integrations", "_connection"),
     # On purpose: it hands a whole configuration over to another program.
     "integrations.flyte": (*PUBLIC, "integrations", "config", "_handover", "_own_command"),
     # On purpose: it asks over gRPC what a session asks over HTTP, and may have to wait for that.
@@ -179,6 +182,11 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "cli._for_tool": (*PUBLIC, "cli", "config", "_config_file", "_own_command"),
     "cli._rewriting": (*PUBLIC, "cli", "_io.folder", "_io.lock", "_io.names"),
     "cli.delete": (*PUBLIC, "cli", "remote", "_io.presenter"),
+    # They say which other tools there are.
+    **dict.fromkeys(
+        ("cli.login", "cli.import_", "cli.export"),
+        (*PUBLIC, "cli", "_sansio.keyring_layouts"),
+    ),
     # They hand a whole configuration over to another program.
     "cli.exec_": (*PUBLIC, "cli", "config", "_handover"),
 }

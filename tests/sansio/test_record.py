@@ -32,6 +32,21 @@ def test_a_record_survives_being_stored() -> None:
     assert load_record(least.dump()) == least
 
 
+def test_a_record_that_nobody_shares_says_nothing_of_it() -> None:
+    assert "shared" not in SAVED
+    shared = RECORD.replace(shared=(("flyte", "h", "trace"), ("flytekit", "h", None)))
+    assert load_record(shared.dump()) == shared
+    assert shared != RECORD
+    assert is_same(shared, RECORD)
+
+
+@pytest.mark.parametrize("shared", [None, {}, ["flyte"], [["flyte", "h"]], [["flyte", "h", 1]]])
+def test_a_record_that_is_shared_in_an_odd_way_is_corrupt(shared: object) -> None:
+    with pytest.raises(StoreError) as caught:
+        load_record(json.dumps({**SAVED, "shared": shared}))
+    assert caught.value.reason == "corrupt"
+
+
 NEWER = {"login", "forced_at", "generation"}
 
 

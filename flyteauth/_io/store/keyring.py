@@ -75,10 +75,10 @@ class KeyringStore:
         return ("keyring",) if self._given is None else ("keyring", id(self._given.backend))
 
     async def probe(self) -> None:
-        await self._ask(lambda ring: self._alone(ring.probe), PATIENCE)
+        await self.ask(lambda ring: self.alone(ring.probe), PATIENCE)
 
     async def load(self, key: str) -> Record | None:
-        return await self._ask(lambda ring: _load(ring, key), DEADLINE)
+        return await self.ask(lambda ring: _load(ring, key), DEADLINE)
 
     def load_sync(self, key: str) -> Record | None:
         """See Store.load; for programs without an event loop."""
@@ -101,7 +101,7 @@ class KeyringStore:
                 before = Found()
             items.write(text, before)
 
-        await self._ask(lambda ring: self._alone(lambda: save(ring)), PATIENCE, text)
+        await self.ask(lambda ring: self.alone(lambda: save(ring)), PATIENCE, text)
 
     async def swap(self, key: str, old: Record | None, new: Record) -> bool:
         """See Store.swap. What cannot be read, whatever it is, is not *old*."""
@@ -119,10 +119,10 @@ class KeyringStore:
             items.write(text, before)
             return True
 
-        return await self._ask(lambda ring: self._alone(lambda: swap(ring)), PATIENCE, text)
+        return await self.ask(lambda ring: self.alone(lambda: swap(ring)), PATIENCE, text)
 
     async def delete(self, key: str) -> None:
-        await self._ask(lambda ring: self._alone(Items(ring, key).delete), PATIENCE)
+        await self.ask(lambda ring: self.alone(Items(ring, key).delete), PATIENCE)
 
     async def exclusively(
         self, key: str, function: Callable[[], Awaitable[T]], *, deadline: float
@@ -137,7 +137,7 @@ class KeyringStore:
         found = self._given or _process.found.get(self._named)
         return found if isinstance(found, Ring) else None
 
-    async def _ask(self, act: Callable[[Ring], T], deadline: float, secret: str = "") -> T:
+    async def ask(self, act: Callable[[Ring], T], deadline: float, secret: str = "") -> T:
         """What *act* does with the keyring, on a daemon thread; *secret* is never quoted."""
         process = _process
         run = self._asking(process, act, deadline, secret)
@@ -194,7 +194,7 @@ class KeyringStore:
             raise StoreError(str(found), reason=found.reason)
         return found
 
-    def _alone(self, act: Callable[[], T]) -> T:
+    def alone(self, act: Callable[[], T]) -> T:
         """What *act* does while no other process writes; or not, where nothing can be locked."""
         with ExitStack() as stack:
             try:

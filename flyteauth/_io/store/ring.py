@@ -40,6 +40,7 @@ class Ring:
     backend: Any
     proven: int = 0
     """The length of the longest item that came back as it had been written."""
+    service: str = SERVICE
 
     @property
     def _module(self) -> str:
@@ -65,14 +66,18 @@ class Ring:
         """As far as known: to try is the only way to know."""
         return self._module != "keyring.backends.Windows"
 
+    def under(self, service: str) -> Ring:
+        """The items of somebody else in the same keyring."""
+        return Ring(self.backend, service=service)
+
     def get(self, name: str) -> str | None:
-        return self.backend.get_password(SERVICE, name) or None
+        return self.backend.get_password(self.service, name) or None
 
     def set(self, name: str, text: str) -> None:
-        self.backend.set_password(SERVICE, name, text)
+        self.backend.set_password(self.service, name, text)
 
     def drop(self, name: str) -> None:
-        self.backend.delete_password(SERVICE, name)
+        self.backend.delete_password(self.service, name)
 
     def prove(self, name: str, text: str) -> None:
         """Write *text*, and read it back unless one of that length has come back before."""
@@ -252,16 +257,18 @@ def said(error: BaseException, secret: str = "", *, quotable: bool = True) -> st
     any.
     """
     kind, text = type(error).__name__, _text(error)[:TEXT_MAX]
-    if isinstance(error, OSError) and error.strerror:
+    if isinstance(error, OSError) and error.strerror and not _overlaps(error.strerror, secret):
         return quote(error.strerror.lower())
     runs_command = any(base.__name__ == "SubprocessError" for base in type(error).__mro__)
-    width = 6
-    starts = range(len(text) - width + 1)
-    if not text or not quotable or runs_command:
-        return quote(kind)
-    if any(text[start : start + width] in secret for start in starts):
+    if not text or not quotable or runs_command or _overlaps(text, secret):
         return quote(kind)
     return quote(f"{kind}: {text}")
+
+
+def _overlaps(text: str, secret: str) -> bool:
+    """Whether anything in *text* could be of *secret*."""
+    width = 6
+    return any(text[at : at + width] in secret for at in range(len(text) - width + 1))
 
 
 def _text(error: BaseException) -> str:
