@@ -119,10 +119,18 @@ def _outcomes(here: Mapping[str, Path], words: Sequence[str]) -> dict[str, str]:
         copy = copy_of_tests(folder / "copy")
         for version, python in here.items():
             own = environment(version, python, wheel)
-            pytest = (own, "-m", "pytest", "-p", "tests.of_the_wheel", *words)
-            for loops, more in (("asyncio and trio", ()), ("uvloop", ON_UVLOOP)):
+            pytest: tuple[str | Path, ...] = (
+                own,
+                "-m",
+                "pytest",
+                "-p",
+                "tests.of_the_wheel",
+                *words,
+            )
+            runs: Mapping[str, Sequence[str]] = {"asyncio and trio": (), "uvloop": ON_UVLOOP}
+            for loops, more in runs.items():
                 print(f"\n== Python {version}, {loops}", flush=True)
-                status = subprocess.run([*pytest, *more], check=False, cwd=copy).returncode
+                status = subprocess.run((*pytest, *more), check=False, cwd=copy).returncode
                 said = {0: "passed", _NOTHING: "nothing to run" if more else "FAILED"}
                 outcomes[f"Python {version}, {loops}"] = said.get(status, "FAILED")
     return outcomes

@@ -31,7 +31,7 @@ def test_every_kind_of_block_is_in_some_document() -> None:
 
 
 def test_what_stood_in_a_block_before_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(BLOCKS, "it", lambda *words: f"new {words}")  # type: ignore[arg-type]
+    monkeypatch.setitem(BLOCKS, "it", lambda *words: f"new {words}")
     text = "before\n<!-- generated: it a b -->\nold\n<!-- end of it -->\nafter\n"
     fresh = filled(text)
     assert fresh == (

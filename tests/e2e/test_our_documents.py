@@ -18,8 +18,8 @@ from flyteauth.devserver.serve import Running, serving
 from flyteauth.devserver.settings import Settings
 from tests.documents.blocks import ROOT, documents
 
+from ..services import require
 from .conftest import BROWSER, Home
-from .real_tools import python_of
 
 FENCE = re.compile(r"^```(\w+)(?: ([\w-]+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -40,7 +40,7 @@ class Block:
 
 
 ALL = [
-    Block(path.name, *found.groups(""), number)
+    Block(path.name, found[1], found[2] or "", found[3], number)
     for path in documents()
     if path.name != "recipes.md"  # each of those has a test of its own
     for number, found in enumerate(FENCE.finditer(path.read_text("utf-8")))
@@ -85,7 +85,7 @@ def test_a_program_runs_with_the_real_flyte(home: Home, block: Block) -> None:
             f"admin:\n  endpoint: {running.endpoint}\n  caCertFilePath: {running.ca_file}\n"
             "  authType: DeviceFlow\n  tokenStore: file\n",
         )
-        argv = (python_of("flyte"), "-W", "default", "-c", block.code)
+        argv = (str(require("flyte")), "-W", "default", "-c", block.code)
         ended = home.at_terminal(argv, {"DO_NOT_TRACK": "1"})
         assert ended.status == 0, ended
         assert "flytesnacks" in ended.out
