@@ -78,8 +78,11 @@ def environment(version: str, python: Path, wheel: Path) -> Path:
 
 
 def copy_of_tests(folder: Path) -> Path:
-    """The tests and what they read, in *folder*."""
+    """The tests and what they read, in *folder*; the tools that they run stay where they are."""
     folder.mkdir()
+    for tool in ROOT.glob(".venv-*"):
+        if tool.name.removeprefix(".venv-") not in VERSIONS:
+            (folder / tool.name).symlink_to(tool)
     for name in READ_BY_TESTS:
         source = ROOT / name
         if source.is_dir():

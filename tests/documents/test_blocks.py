@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 from pathlib import Path
 
 import pytest
 
+import flyteauth
 from flyteauth import config
 from flyteauth.cli._parser import COMMANDS
 
@@ -54,6 +56,15 @@ def test_every_command_has_a_section_and_every_option_a_word_about_it() -> None:
     assert [line for line in text.splitlines() if line.endswith("|  |")] == []
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_document_names_of_the_package_is_there(name: str) -> None:
+    text = (ROOT / name).read_text("utf-8")
+    for found in set(re.findall(r"`(flyteauth(?:\.\w+)+)[`(]", text)):
+        assert pkgutil.resolve_name(found) is not None, found
+    for room in re.findall(r"`flyteauth/([\w/]+)`", text):
+        assert (Path(flyteauth.__file__).parent / room).exists(), room
+
+
 # Links between the documents.
 
 
@@ -69,6 +80,6 @@ def test_what_a_document_links_to_is_there(name: str) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", path.read_text("utf-8")):
         file, _, anchor = target.partition("#")
         there = (path.parent / file).resolve() if file else path
-        assert there.exists() or file == "servers.md", target
+        assert there.exists(), target
         if anchor and there.suffix == ".md":
             assert anchor in _anchors(there), target
