@@ -31,11 +31,10 @@ def described() -> Mapping[str, str]:
 
 
 def prose() -> str:
-    """What the docstring says beside the keys, in Markdown."""
-    text = inspect.cleandoc(config.__doc__ or "").partition("\n\n")[2]
-    before, _, after = text.partition("\nadmin.endpoint\n")
-    about_keys = after.rpartition("    Text.\n")[2]
-    return f"{before}\n{about_keys}".replace("``", "`").strip()
+    """What the docstring says beside the keys and its first line, in Markdown."""
+    lines = inspect.cleandoc(config.__doc__ or "").splitlines()[1:]
+    kept = [line for line in lines if not _ENTRY.fullmatch(line) and not line.startswith("    ")]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).replace("``", "`").strip()
 
 
 def reference() -> str:
