@@ -75,7 +75,7 @@ class Place(Value):
                 return ("access_token", "refresh_token")
             case "flytekit":
                 return ("access_token", "refresh_token", "id_token")
-            case "flytectl":
+            case _:
                 return (f"{self.address}{_GO_USER}",)
 
     def parse(self, values: Values, at: float) -> Token | None:
@@ -128,7 +128,7 @@ def places(tool: Tool, endpoint: str, key: str) -> tuple[Place, ...]:
             return tuple(Place(tool, host, old) for old in (False, True) for host in hosts)
         case "flytekit":
             own = endpoint.replace("dns:///", "")
-        case "flytectl":
+        case _:
             own = endpoint if "://" in endpoint else f"dns:///{endpoint}"
     spelled = [
         f"{scheme}{host}{slash}"

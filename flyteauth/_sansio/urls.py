@@ -71,7 +71,7 @@ def canonical_host(text: str) -> str:
 def _address(text: str) -> str:
     """An IP address, or "" where the text is none. A zone is of this machine: no server has one."""
     if text.startswith("["):
-        return "" if "%" in text else IPv6Address(text[1:-1]).compressed
+        return IPv6Address(text[1:-1]).compressed if re.fullmatch(r"\[[^%]*\]", text) else ""
     # What ends in digits is an IPv4 address or nothing; resolvers have odd ideas of the rest.
     return str(IPv4Address(text)) if re.fullmatch(r"(.*\.)?[0-9]+", text) else ""
 
@@ -81,7 +81,7 @@ def _name(text: str) -> str:
     if not text.isascii():
         if _DEVIATIONS & set(text):
             return ""
-        text = text.encode("idna").decode()
+        text = text.encode("idna").decode()  # which also turns other digits into ours
         if address := _address(text):
             return address
     text = text.lower()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from flyteauth._sansio.origins import Origins, data_plane_domain, origin_of, parse_origin
+from flyteauth._sansio.urls import canonical_host
 from flyteauth.errors import ConfigError
 
 from .strategies import any_text, texts
@@ -219,6 +220,7 @@ def test_any_text_is_a_domain_with_a_name_below_it_or_none(text: str) -> None:
         ("http://[::1]", ("http", "::1", 80)),
         ("https://[2001:DB8:0::7]:8443", ("https", "2001:db8::7", 8443)),
         ("https://m\u00fcller.example", ("https", "xn--mller-kva.example", 443)),
+        ("https://127.0.0.\uff11", ("https", "127.0.0.1", 443)),
         ("http://flyte.example.com", ("http", "flyte.example.com", 80)),
     ],
 )
@@ -272,3 +274,8 @@ def test_naming_origins_adds_to_what_is_there() -> None:
     assert named.allow(f"https://{DOMAIN}")
     assert not named.allow("https://a.files.example.com/")
     assert ORIGINS.including([]) is ORIGINS
+
+
+@pytest.mark.parametrize("text", ["[::1", "::1]", "\uff3b::1", "[::1%lo]", "[]", "", "127.0.0.256"])
+def test_half_an_address_is_no_host(text: str) -> None:
+    assert canonical_host(text) == ""
