@@ -235,7 +235,7 @@ async def test_a_slow_head_ends_at_the_total_deadline() -> None:
 @pytest.mark.req("NET-01")
 async def test_a_silent_server_ends_at_the_total_deadline() -> None:
     with serve(silent) as server:
-        event = failed(await send(server, deadline=0.3))
+        event = failed(await send(server, deadline=1.0))  # on a busy machine the request takes some
         assert (event.reason, event.sent) == ("timeout", True)
         assert server.all_closed()
 
