@@ -32,11 +32,16 @@ Send = Callable[[Message], Awaitable[None]]
 Keep = Callable[[Sequence[Thing]], Awaitable[None]]
 
 
+class NotKept(Exception):
+    """What has changed could not be written down; the message is one line that says why."""
+
+
 class Application:
     """An ASGI 3 application around one ControlPlane.
 
     ``clock`` gives POSIX seconds; ``log`` gets one line of JSON per request, flushed. ``keep``
-    writes down what has changed, before anybody is told that it has.
+    writes down what has changed, before anybody is told that it has; where it raises NotKept, the
+    answer is 503, and the same is written with the next change.
     """
 
     def __init__(
@@ -88,6 +93,8 @@ class Application:
                 response = refused or await self._rpc(service, scope, request)
                 self.plane.note(request, response, at)
             await self._settle()
+        except NotKept as error:
+            return ConnectError("unavailable", str(error)).response()
         except Exception:
             _logger.exception("the control plane failed; please report this bug")
             return text_response(500, "The control plane failed.")
@@ -98,7 +105,11 @@ class Application:
             return
         async with self._turn:  # what has changed last is written last
             if things := self.plane.shelves.changes():
-                await self._keep(things)
+                try:
+                    await self._keep(things)
+                except BaseException:
+                    self.plane.shelves.unwritten(things)
+                    raise
 
     # Calls, in whatever encoding they come.
 

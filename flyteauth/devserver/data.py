@@ -61,19 +61,27 @@ class Data:
         return [Thing(*row) for row in rows]
 
     def keep(self, things: Iterable[Thing]) -> None:
-        """Write down what has changed, all of it or nothing."""
-        with self._database:
-            for thing in things:
-                if thing.value is None:
-                    self._database.execute(
-                        "DELETE FROM thing WHERE kind = ? AND key = ?", (thing.kind, thing.key)
-                    )
-                else:
-                    self._database.execute(
-                        "INSERT INTO thing (kind, key, value) VALUES (?, ?, ?) "
-                        "ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value",
-                        (thing.kind, thing.key, thing.value),
-                    )
+        """Write down what has changed, all of it or nothing. Raises DataError."""
+        try:
+            with self._database:
+                for thing in things:
+                    self._write(thing)
+        except sqlite3.OperationalError as error:
+            raise DataError(
+                f"{self.folder / 'state.db'} cannot be written ({error}); make room, and try again"
+            ) from None
+
+    def _write(self, thing: Thing) -> None:
+        if thing.value is None:
+            self._database.execute(
+                "DELETE FROM thing WHERE kind = ? AND key = ?", (thing.kind, thing.key)
+            )
+            return
+        self._database.execute(
+            "INSERT INTO thing (kind, key, value) VALUES (?, ?, ?) "
+            "ON CONFLICT (kind, key) DO UPDATE SET value = excluded.value",
+            (thing.kind, thing.key, thing.value),
+        )
 
     # What the server itself keeps, beside the control plane.
 

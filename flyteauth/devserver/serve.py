@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Final, TextIO
 from anyio import CancelScope, to_thread
 from attrs import evolve, field, frozen
 
-from .app import Application, Keep
+from .app import Application, Keep, NotKept
 from .certificate import Authority, certificate, new_authority
 from .data import Data, DataError
 from .model import FAULTS, ControlPlane, Settings
@@ -156,6 +156,12 @@ class serving:  # noqa: N801 - used like a function, as contextlib's managers ar
                 f"the embedded control plane needs {missing[0]}; run: "
                 "pip install 'flyteauth[devserver]'"
             )
+        try:
+            return self._made()
+        except DataError as error:
+            raise ServeError(str(error)) from None
+
+    def _made(self) -> tuple[Running, _Server]:
         kept = self._opened()
         authority = None
         folder = self._data
@@ -188,10 +194,7 @@ class serving:  # noqa: N801 - used like a function, as contextlib's managers ar
     def _opened(self) -> Data | None:
         if self._data is None:
             return None
-        try:
-            return self._stack.enter_context(closing(Data(self._data)))
-        except DataError as error:
-            raise ServeError(str(error)) from None
+        return self._stack.enter_context(closing(Data(self._data)))
 
     def _bind(self, kept: Data | None) -> list[list[socket.socket]]:
         """The endpoint's sockets and, with TLS, those of all the rest: where they were the last
@@ -248,7 +251,10 @@ def _plane(
     plane = ControlPlane(settings, seed, shelves=shelves, start=start)
 
     async def keep(things: Sequence[Thing]) -> None:
-        await to_thread.run_sync(kept.keep, things)
+        try:
+            await to_thread.run_sync(kept.keep, things)
+        except DataError as error:
+            raise NotKept(str(error)) from None
 
     return plane, keep
 

@@ -76,3 +76,8 @@ class Shelves:
         """What has changed since this was asked last, each thing as it is now."""
         changed, self._changed = self._changed, {}
         return [Thing(kind, key, self.get(kind, key)) for kind, key in changed]
+
+    def unwritten(self, things: Iterable[Thing]) -> None:
+        """*things* could not be written down: they count as changed still."""
+        before, self._changed = self._changed, {(thing.kind, thing.key): None for thing in things}
+        self._changed |= before

@@ -74,6 +74,46 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
         raise AssertionError
 
 
+def test_what_could_not_be_written_is_said_and_written_with_the_next_change(
+    tmp_path: Path,
+) -> None:
+    with serving(Settings(), data=tmp_path) as running:
+        headers = {"authorization": f"Bearer {token(running, running.plane.service_client)}"}
+        url = f"{running.base_url}/flyteidl2.project.ProjectService/CreateProject"
+
+        def create(name: str) -> httpx.Response:
+            body = {"project": {"id": name}}
+            return httpx.post(url, json=body, headers=headers, trust_env=False)
+
+        full = "database or disk is full"
+
+        def no_room(self: Data, things: object) -> None:
+            raise DataError(full)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Data, "keep", no_room)
+            refused = create("one")
+            assert (refused.status_code, refused.json()) == (
+                503,
+                {"code": "unavailable", "message": full},
+            )
+        assert create("two").status_code == 200
+    with serving(Settings(), data=tmp_path) as running:
+        names = running.plane.shelves.keys("project")
+    assert {"one", "two"} <= set(names)
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    data = Data(tmp_path)
+    (pages,) = data._database.execute("PRAGMA page_count").fetchone()
+    data._database.execute(f"PRAGMA max_page_count = {pages + 1}")
+    with pytest.raises(DataError, match=r"state.db cannot be written \(.*full\); make room"):
+        data.keep([Thing("a", "x", b"x" * 100_000)])
+    assert data.things() == []
+    data.keep([Thing("a", "x", b"x")])
+    data.close()
+
+
 def token(running: Running, client: tuple[str, str]) -> str:
     form = {"grant_type": "client_credentials"}
     reply = httpx.post(f"{running.base_url}/oauth2/token", data=form, auth=client, trust_env=False)
