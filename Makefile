@@ -2,10 +2,12 @@
 #             BROWSER=1 opens a real browser for the one that needs it
 # make test   run the tests
 # make test-all  the same with the built wheel, on every supported Python that is here, and on uvloop
+# make test-servers   run those that are slow: races, and prompts that nobody answers
 # make compat the tests of Flyte's tools with the newest releases of those
 # make conformance  which requirements are proved by a test
 # make docs   write anew what is generated in the documents
 # make check  lint, formatting, types
+# make fuzz   look for input that breaks a parser, FUZZ_SECONDS for each of them; Linux only
 # make bench  measure what the README promises, for about half an hour; BENCH_ARGS=--quick for less
 
 PYTHON ?= python3
@@ -14,7 +16,7 @@ READY := .venv/.ready
 # Many tests wait for processes, so more of them than there are cores may run.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(4, os.cpu_count() or 1))')
 
-.PHONY: demo test test-all check bench compat conformance docs clean
+.PHONY: demo test test-all test-servers check fuzz bench compat conformance docs clean
 
 demo: $(READY)
 	@$(if $(filter 1,$(BROWSER)),env -u BROWSER )$(BIN)/flyteauth demo$(if $(filter 1,$(BROWSER)), --browser)
@@ -23,16 +25,26 @@ test: $(READY)
 	@$(BIN)/python -m tests.services
 	$(BIN)/coverage run -m pytest tests/sansio $(PYTEST_ARGS)
 	$(BIN)/coverage report --fail-under=100
-	$(BIN)/python -m pytest tests --ignore tests/sansio -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests --ignore tests/sansio -m 'not servers' -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+test-servers: $(READY)
+	@$(BIN)/python -m tests.services
+	$(BIN)/python -m pytest tests -m servers $(PYTEST_ARGS)
 
 test-all: $(READY)
 	@$(BIN)/python -m tests.services
-	@$(BIN)/python -m tests.interpreters -- -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+	@$(BIN)/python -m tests.interpreters -- -m 'not servers' -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+FUZZ_SECONDS ?= 10
+
+fuzz: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
+	@$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)

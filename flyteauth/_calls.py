@@ -17,6 +17,13 @@ from .session import Identity
 
 USER_INFO: Final = "/flyteidl2.auth.IdentityService/UserInfo"
 
+# Where nobody logs in.
+_ADVICE: Final[Mapping[str, str]] = {
+    "ClientSecret": "check that the client is for this endpoint, and its scopes and audience",
+    "ExternalCommand": "check what the command of admin.command prints, and for which endpoint",
+    "Passthrough": "pass another token",
+}
+
 
 @frozen
 class Reply:
@@ -24,6 +31,8 @@ class Reply:
 
     request: Request
     received: ResponseReceived
+    advice: str = "log in again"
+    """What to do about credentials that were not taken."""
 
     @property
     def refused(self) -> bool:
@@ -35,7 +44,7 @@ class Reply:
 
     def read(self) -> Object:
         """The message. Raises FlowError with the Connect code as ``reason``."""
-        return read_reply(self.request, self.received)
+        return read_reply(self.request, self.received, refused=self.advice)
 
     def identity(self) -> Identity | None:
         """The message as flyteidl2.auth.UserInfoResponse."""
@@ -59,4 +68,4 @@ async def send(setup: Setup, headers: Mapping[str, str], procedure: str, message
     answer = await setup.transport.send(request)
     if isinstance(answer, RequestFailed):
         raise failure(request, answer)
-    return Reply(request, answer)
+    return Reply(request, answer, _ADVICE.get(setup.settings.auth_type, "log in again"))

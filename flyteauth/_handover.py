@@ -28,8 +28,11 @@ _CONFIGS: Final = ("UCTL_CONFIG", "UNION_CONFIG", "FLYTECTL_CONFIG")
 _HANDED_OVER: Final = re.compile(r"flyteauth-exec-([1-9][0-9]{0,8})-\w+", re.ASCII)
 # What our own command is told in words, and what a tool must not be told.
 _NOT_COPIED: Final = frozenset(
-    "endpoint auth_type insecure client_secret_location client_secret_env_var command".split()
+    "endpoint auth_type insecure client_secret_location client_secret_env_var".split()
 )
+
+
+WITHOUT_TLS: Final = "without TLS flyte sends no token, whoever it is from; flytekit does"
 
 
 @contextmanager
@@ -43,6 +46,19 @@ def handed_over(settings: Settings, *, wanted: bool) -> Iterator[dict[str, str]]
         config = folder / "config.yaml"
         _write(config, {**_other_sections(settings), **_for_tool(settings, command)})
         yield _environ(settings, config, command)
+
+
+def lost_on_flyte(settings: Settings, header: str | None) -> Iterator[str]:
+    """Why flyte will not send what our command prints, if it will not: in a sentence each. *header*
+    is the one that the control plane takes tokens from; None where it takes none.
+    """
+    if settings.plain_host is not None and header is not None:
+        yield WITHOUT_TLS
+    if header not in {None, "authorization"}:
+        yield (
+            f"this control plane takes tokens from {header}, and flyte sends those of a command in "
+            "authorization; in a program, use flyteauth.integrations.flyte.installed"
+        )
 
 
 @contextmanager
@@ -113,9 +129,7 @@ def _require_kept(settings: Settings) -> None:
 
 
 def _command(settings: Settings, folder: Path) -> list[str]:
-    """What prints a token. The command of an ExternalCommand does so without us."""
-    if settings.auth_type == "ExternalCommand":
-        return list(settings.command or ())
+    """What prints a token: our own command, whatever it takes to have one."""
     assert settings.endpoint is not None
     config = folder / "login.yaml"
     _write(config, {"admin": _for_us(settings, folder)})

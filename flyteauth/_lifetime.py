@@ -200,6 +200,11 @@ class Lifetime:
                 return self._while_good(await self._renewed_or_asked(held))
             case Authorize():
                 pass
+        if setup.settings.shared_logins and not self.over:
+            from ._moving import taken_from_sharers
+
+            if (record := await taken_from_sharers(self)) is not None:
+                return self._while_good(await self.adopt(record))
         from ._login import ask_person
 
         return self._while_good(await ask_person(self))

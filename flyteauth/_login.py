@@ -134,12 +134,15 @@ async def in_turn(
     from ._upkeep import successor
 
     machine, key = setup.machine, setup.vault.key
-    before = await setup.vault.peek()
+    before: Record | None = None
     waited = False
 
     async def waiting() -> None:
-        nonlocal waited
+        nonlocal before, waited
         waited = True
+        # Only now, for whoever waits for nobody should not be kept from the probe, which leaves a
+        # person the time to unlock a keyring.
+        before = await setup.vault.peek()
         await setup.notify(
             Warned(
                 f"another program on this machine asks for a login to {setup.server} just now; "

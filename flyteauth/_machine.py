@@ -8,6 +8,7 @@ All of it is a convenience. Where it cannot be kept, each program is on its own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ._target import Target
 
 T = TypeVar("T")
+D = TypeVar("D")
 
 MUTE: Final = 300.0  # seconds without a prompt after one that nobody answered, or somebody denied
 MUTE_BROKEN_OFF: Final = 60.0  # the same after one whose program was ended over it
@@ -109,12 +111,12 @@ class Machine:
         """What came of a refresh for *key* that somebody gave up after *begun*."""
         match await self._note("failure", key):
             case {
-                "at": int() | float() as at,
+                "at": at,
                 "message": str(message),
                 "reason": str(reason),
-                "retry_after": int() | float() | None as retry_after,
-            } if begun <= at <= self._clock.time():
-                return Unreachable(message, reason=reason, retry_after=retry_after)
+                "retry_after": retry_after,
+            } if begun <= _seconds(at, -1.0) <= self._clock.time():
+                return Unreachable(message, reason=reason, retry_after=_seconds(retry_after, None))
         return None
 
     # Whether a token is good.
@@ -156,11 +158,15 @@ class Machine:
 
     def _age(self, note: Mapping[str, Any]) -> float | None:
         """Seconds since *note* was left; one of the future is of a clock that ran ahead."""
-        at = note.get("at")
-        if not isinstance(at, int | float) or isinstance(at, bool):
-            return None
-        age = self._clock.time() - at
+        age = self._clock.time() - _seconds(note.get("at"), math.inf)
         return age if age >= 0 else None
+
+
+def _seconds(value: object, otherwise: D) -> float | D:
+    """*value*, if it is a finite number: JSON has larger ones than a float can be."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return otherwise
+    return float(value) if abs(value) < 1e15 else otherwise
 
 
 def _name(subject: str, key: str) -> str:

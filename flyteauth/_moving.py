@@ -5,6 +5,7 @@ ours is written for them.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import anyio
@@ -77,6 +78,22 @@ async def take_over(life: Lifetime, source: Tool | None, *, must_keep: bool) -> 
     work = start(finish)
     life.track(work)
     return await work.wait()
+
+
+async def taken_from_sharers(life: Lifetime) -> Record | None:
+    """Where we have no login, that of a tool which is configured to share ours; None if none of
+    them has one that is good.
+    """
+    setup = await life.set_up()
+
+    async def look() -> Record | None:
+        for tool in setup.settings.shared_logins:
+            # What is no use to us stays where it is, and somebody is asked to log in.
+            with suppress(InteractionRequired, ReauthRequired, OAuth2Error, StoreError):
+                return await take_over(life, tool, must_keep=False)
+        return None
+
+    return await life.flights.share(("take over", setup.vault.slot), look)
 
 
 async def _take(

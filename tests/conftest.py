@@ -25,6 +25,10 @@ settings.register_profile(
 settings.load_profile("flyteauth")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "servers: slow, so left to make test-servers")
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     """A test that names a requirement that does not exist is not collected."""
     for marker in item.iter_markers("req"):

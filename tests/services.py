@@ -125,6 +125,39 @@ class Environment:
         ]
 
 
+@frozen
+class NodePackages:
+    """The packages of npm that the lock file in *folder* names; their path is that of Node."""
+
+    folder: Path
+    purpose: str
+
+    def path(self) -> str | None:
+        try:
+            made_of = self._made_of.read_text("utf-8")
+        except OSError:
+            return None
+        return shutil.which("node") if made_of == self._wanted() else None
+
+    def install(self, run: Run) -> str:
+        for program in ("node", "npm"):
+            if shutil.which(program) is None:
+                return f"there is no {program}"
+        # No package may run anything of its own while it is installed.
+        options = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"]
+        if not run(["npm", "ci", "--prefix", str(self.folder), *options]):
+            return "npm ci failed"
+        self._made_of.write_text(self._wanted(), "utf-8")
+        return ""
+
+    @property
+    def _made_of(self) -> Path:
+        return self.folder / "node_modules" / "made_of.json"
+
+    def _wanted(self) -> str:
+        return (self.folder / "package-lock.json").read_text("utf-8")
+
+
 SERVICES: Final[Mapping[str, Service]] = {
     "chromium": Program(
         names=("chromium", "chromium-browser", "google-chrome"),
@@ -134,6 +167,22 @@ SERVICES: Final[Mapping[str, Service]] = {
     ),
     "flyte": Environment("flyte", "to be used by the real flyte, its SDK and its command line"),
     "flytekit": Environment("flytekit", "to be used by the real flytekit, over gRPC"),
+    "node": NodePackages(
+        ROOT / "tests" / "servers" / "node",
+        "authorization servers to log in at: oidc-provider and oauth2-mock-server",
+    ),
+    "nanoidp": Environment("nanoidp", "an authorization server to log in at"),
+    "canaille": Environment("canaille", "an authorization server to log in at"),
+    "gnome-keyring": Program(
+        names=("gnome-keyring-daemon",),
+        packages=("gnome-keyring", "dbus", "dbus-daemon", "dbus-bin"),
+        purpose="a Secret Service to keep logins in",
+    ),
+    "redis-server": Program(
+        names=("redis-server",),
+        packages=("redis-server",),
+        purpose="to share logins by, as by Valkey",
+    ),
 }
 
 

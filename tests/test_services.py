@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from . import services
-from .services import SERVICES, Environment, Program, main, require, run
+from .services import ROOT, SERVICES, Environment, NodePackages, Program, main, require, run
 
 
 class Apt:
@@ -102,12 +104,27 @@ def test_a_program_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_each_service_names_its_packages() -> None:
     for name, service in SERVICES.items():
         assert service.purpose
-        if isinstance(service, Program):
-            assert name in service.names
-            assert name in service.packages
-        else:
-            assert isinstance(service, Environment)
-            assert service.group == name
+        match service:
+            case Program():
+                assert service.names
+                assert name in service.packages
+            case Environment():
+                assert service.group == name
+            case NodePackages():
+                assert (service.folder / "package-lock.json").is_file()
+            case _:
+                pytest.fail(f"{name} is of an unknown kind")
+
+
+def test_the_documents_name_the_versions_of_the_servers_that_are_run() -> None:
+    table = (ROOT / "docs" / "servers.md").read_text("utf-8")
+    node = json.loads((ROOT / "tests/servers/node/package.json").read_text("utf-8"))
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["dependency-groups"]
+    pinned = [*groups["nanoidp"], *groups["canaille"]]
+    versions = [*node["dependencies"].values(), *(pin.partition("==")[2] for pin in pinned)]
+    assert len(versions) == 4
+    for version in versions:
+        assert f"| {version} |" in table
 
 
 PROJECT = """
@@ -147,3 +164,27 @@ def test_an_environment_that_could_not_be_made_is_none(tmp_path: Path) -> None:
     environment = Environment("tool", "to be tried", tmp_path)
     assert "failed" in environment.install(lambda argv: "--group" not in argv)
     assert environment.path() is None
+
+
+def test_packages_of_npm_are_installed_once_and_again_when_their_lock_file_changes(
+    bin_folder: Path,
+) -> None:
+    for program in ("node", "npm"):
+        put(bin_folder / program)
+    lock_file = bin_folder / "package-lock.json"
+    lock_file.write_text("{}")
+    packages = NodePackages(bin_folder, "to be tried")
+
+    def made(argv: Sequence[str]) -> bool:
+        (Path(argv[argv.index("--prefix") + 1]) / "node_modules").mkdir(exist_ok=True)
+        return True
+
+    assert packages.path() is None
+    assert packages.install(lambda _: False) == "npm ci failed"
+    assert packages.path() is None
+    assert packages.install(made) == ""
+    assert packages.path() == str(bin_folder / "node")
+    lock_file.write_text('{"lockfileVersion": 3}')
+    assert packages.path() is None
+    (bin_folder / "npm").unlink()
+    assert packages.install(made) == "there is no npm"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import anyio
@@ -16,6 +17,7 @@ from .patient import Patient
 from .standing import PERSONAL
 
 NAME: Final = "access"
+_PROXY: Final = "proxy-authorization"
 DEADLINE: Final = 9.0  # seconds; less than the examination's, to close what was opened
 
 
@@ -64,7 +66,7 @@ async def _call(patient: Patient) -> Finding:
                 return Finding(NAME, "skip", "the control plane wants no token")
             if patient.settings.endpoint is None:
                 return Finding(NAME, "ok", "there is a token, and no control plane to try it on")
-            return _taken(await _identity(session))
+            return _taken(await _identity(session), await session.headers())
     except Error as error:
         finding = of_error(NAME, error)
         if patient.settings.auth_type in PERSONAL or not finding.fix.startswith(keeping.LOGIN):
@@ -82,9 +84,17 @@ async def _identity(session: Session) -> Identity | None:
         return None
 
 
-def _taken(identity: Identity | None) -> Finding:
-    if identity is None:
-        text = "the control plane takes the token, and does not say whom it is of"
+def _taken(identity: Identity | None, headers: Mapping[str, str]) -> Finding:
+    text = "the control plane takes the token, and does not say whom it is of"
+    if identity is not None:
+        who = quote(identity.preferred_username or identity.subject, 80)
+        text = f"the control plane takes us for {who}"
+    own = [name for name in headers if name.lower() not in {"authorization", _PROXY}]
+    if not own:
         return Finding(NAME, "ok", text)
-    who = quote(identity.preferred_username or identity.subject, 80)
-    return Finding(NAME, "ok", f"the control plane takes us for {who}")
+    return Finding(
+        NAME,
+        "warn",
+        f"{text}; it takes tokens from {own[0]}, where flyte puts none that a command prints",
+        "in a program that uses flyte: flyteauth.integrations.flyte.installed",
+    )

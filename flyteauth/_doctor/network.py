@@ -19,7 +19,7 @@ from ..errors import ConfigError
 from . import sources
 from .finding import Finding, of_error
 from .patient import Patient
-from .talk import Talk, title
+from .talk import title
 
 LOOKUP_DEADLINE: Final = 8.0  # seconds, for names and connections together
 CONNECT_DEADLINE: Final = 2.5  # seconds for one address
@@ -116,12 +116,12 @@ async def discovery(patient: Patient) -> Finding:
         return _unanswered(name, patient)
     server = talk.target.server
     if server is None:
-        return Finding(name, "ok", f"none: {_where(settings)} wants no login{_protocol(talk)}")
+        return Finding(name, "ok", f"none: {_where(settings)} wants no login{_protocol(patient)}")
     ways = _ways(server)
     if settings.auth_type == "DeviceFlow" and server.device_authorization_endpoint is None:
         text = f"{_where(settings)} has no device authorization, which authType DeviceFlow needs"
         return Finding(name, "fail", text, "choose another authType, like Pkce")
-    text = f"{server.issuer or _where(settings)} logs in by {ways}{_protocol(talk)}"
+    text = f"{server.issuer or _where(settings)} logs in by {ways}{_protocol(patient)}"
     return Finding(name, "ok", text)
 
 
@@ -159,9 +159,13 @@ def _ways(server: AuthorizationServer) -> str:
     return " or ".join([*ways, "client secret"])
 
 
-def _protocol(talk: Talk) -> str:
-    """Who answered: Flyte 2 speaks Connect, Flyte 1 has an HTTP gateway (flyte-wire §1)."""
-    for said in talk.said:
+def _protocol(patient: Patient) -> str:
+    """Who answered: Flyte 2 speaks Connect, Flyte 1 has an HTTP gateway (flyte-wire §1). What is
+    no endpoint of Flyte's is neither.
+    """
+    if patient.settings is None or patient.settings.endpoint is None:
+        return ""
+    for said in patient.talk.said:
         response, path = said.response, urlsplit(said.request.url).path
         if response is not None and response.status == 200:
             if path.endswith(OAUTH2_METADATA):

@@ -7,8 +7,9 @@ from typing import Final
 
 LONGEST: Final = 65536  # bytes of a line; the rest of a longer one is dropped
 
-_SEQUENCE: Final = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|O[@-~]|[^\[O])")
-_BEGUN: Final = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*|O)?\Z")  # the rest is still to come
+# What is longer than any key's is none, however it comes: at once or byte by byte.
+_SEQUENCE: Final = re.compile(rb"\x1b(?:\[[0-?]{0,24}[ -/]{0,4}[@-~]|O[@-~]|[^\[O])")
+_BEGUN: Final = re.compile(rb"\x1b(?:\[[0-?]{0,24}[ -/]{0,4}|O)?\Z")  # the rest is still to come
 _PASTE, _PASTED = b"\x1b[200~", b"\x1b[201~"
 
 _ENTER: Final = b"\r\n"
@@ -49,7 +50,7 @@ class Typed:
                 place = sequence.end()
                 if sequence.group() in {_PASTE, _PASTED}:
                     self._pasting = sequence.group() == _PASTE
-            elif _BEGUN.match(data, place) and len(data) - place < 32:
+            elif _BEGUN.match(data, place):
                 self._left = data[place:]
                 break
             else:

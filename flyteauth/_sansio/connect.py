@@ -16,9 +16,12 @@ def unary_request(endpoint: str, procedure: str, message: object, headers: Heade
     return post_json(at(endpoint, procedure), message, (version, *headers))
 
 
-def read_reply(request: Request, received: ResponseReceived) -> Object:
+def read_reply(
+    request: Request, received: ResponseReceived, *, refused: str = "log in again"
+) -> Object:
     """The reply message. Raises FlowError with the Connect code as its ``reason``, Unreachable
-    for what may work later, and InvalidResponse for what is not Connect at all.
+    for what may work later, and InvalidResponse for what is not Connect at all. *refused* says what
+    to do about a token that was not taken.
     """
     response = received.response
     if response.status == 200:
@@ -56,8 +59,10 @@ def read_reply(request: Request, received: ResponseReceived) -> Object:
             reason="status",
         )
     said = f" ({quote(message)})" if message else ""
-    hint = _HINTS.get(code, "report this to whoever runs it")
-    raise FlowError(f"the control plane answered {quote(code, 40)}{said}; {hint}", reason=code)
+    hints = {**_HINTS, "unauthenticated": refused}
+    hint = hints.get(code, "report this to whoever runs it")
+    code = quote(code, 40)
+    raise FlowError(f"the control plane answered {code}{said}; {hint}", reason=code)
 
 
 _HINTS = {
@@ -66,6 +71,5 @@ _HINTS = {
     "already_exists": "choose another name",
     "failed_precondition": "it cannot be done as things are",
     "permission_denied": "ask for the permission, or log in as somebody else",
-    "unauthenticated": "log in again",
     "unimplemented": "check that the endpoint is a Flyte 2 control plane",
 }

@@ -50,6 +50,7 @@ from .http import (
     parse_object,
     plain_host,
     post_json,
+    repeated,
     same_path,
     split_url,
     texts,
@@ -410,9 +411,6 @@ def snake_case(body: Object) -> Object:
     """*body* with camelCase member names, protobuf's JSON spelling, in the spelling of the RFCs."""
     names = [re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).lower() for name in body]
     renamed = Object(zip(names, body.values(), strict=True))
-    renamed.repeated = frozenset(
-        name
-        for name, own in zip(names, body, strict=True)
-        if names.count(name) > 1 or own in body.repeated
-    )
+    both = {name for name, own in zip(names, body, strict=True) if own in body.repeated}
+    renamed.repeated = repeated(names) | both
     return renamed

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -100,9 +101,13 @@ class Object(dict[str, Any]):
 def _object(pairs: list[tuple[str, Any]]) -> Object:
     members = Object(pairs)
     if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        members.repeated = frozenset(name for name in members if names.count(name) > 1)
+        members.repeated = repeated(name for name, _ in pairs)
     return members
+
+
+def repeated(names: Iterable[str]) -> frozenset[str]:
+    """Those of *names* that are there more than once."""
+    return frozenset(name for name, count in Counter(names).items() if count > 1)
 
 
 def _no_constant(name: str) -> float:

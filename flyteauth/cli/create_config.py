@@ -10,6 +10,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, Final
 
+from .._handover import WITHOUT_TLS
 from ..errors import ConfigError, InteractionRequired, escape
 from ._for_tool import TOOLS, divided, joined, ours_for, tool_of
 from ._output import ask, say
@@ -338,7 +339,7 @@ def _say_what_next(path: Path, document: Document, *, for_flyte: bool = False) -
 
     admin = document["admin"]
     if for_flyte and _get(admin, "insecure"):
-        say("flyteauth: without TLS flyte sends no token, whoever it is from; flytekit does")
+        say(f"flyteauth: {WITHOUT_TLS}")
     missing = ""
     match _get(admin, "authType"):
         case "ClientSecret" if not any(_get(admin, key) for key in _SECRETS):

@@ -11,6 +11,7 @@ import argparse
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from . import _session
@@ -74,17 +75,28 @@ def run(options: argparse.Namespace, words: Sequence[str]) -> int:
     status = _find(words[0])
     if status:
         return status
-    settings, wanted = _session.run(options, _log_in, interactive=True)
-    from .._handover import handed_over
+    settings, header = _session.run(options, _log_in, interactive=True)
+    from .._handover import handed_over, lost_on_flyte
     from ._child import run_child
 
+    if Path(words[0]).stem == "flyte":
+        for problem in lost_on_flyte(settings, header):
+            say(f"flyteauth: {problem}")
+    wanted = header is not None
     return run_child(words, handed_over(settings, wanted=wanted), _could_not(words[0]))
 
 
-async def _log_in(session: Session) -> tuple[Settings, bool]:
-    """The settings, and whether the control plane wants a token; there is one then."""
-    wanted = await session.token() is not None
-    return await session.settings(), wanted
+async def _log_in(session: Session) -> tuple[Settings, str | None]:
+    """The settings, and the header that the control plane takes a token from; there is one then.
+    None where it wants none.
+    """
+    token = await session.token()
+    settings = await session.settings()
+    if token is None:
+        return settings, None
+    said = await session.headers()
+    names = (name for name, value in said.items() if value.endswith(f" {token.access_token}"))
+    return settings, next(names, "authorization").lower()
 
 
 def _find(command: str) -> int:

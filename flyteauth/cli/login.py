@@ -78,10 +78,7 @@ def main(options: argparse.Namespace) -> int:
         elif options.scopes is not None and not options.json:
             say("It is a login for these scopes: set admin.scopes, for other commands to find it.")
         elif options.endpoint is not None and settings.config_file is None and not options.json:
-            say(
-                "To use it without --endpoint, run: flyteauth create config --endpoint "
-                f"{shlex.quote(options.endpoint)}"
-            )
+            say(f"To use it without --endpoint, run: {shlex.join(_to_configure(options))}")
 
     with told(json=options.json):
         run(
@@ -94,6 +91,17 @@ def main(options: argparse.Namespace) -> int:
             **presenting(json=options.json),
         )
     return 0
+
+
+def _to_configure(options: argparse.Namespace) -> list[str]:
+    """The command that writes down what was said of this login."""
+    words = ["flyteauth", "create", "config", "--endpoint", options.endpoint]
+    auth_type = "headless" if options.headless else options.auth_type
+    if auth_type is not None:
+        words += ["--auth-type", auth_type]
+    if options.ca_cert is not None:
+        words += ["--ca-cert", options.ca_cert]
+    return [*words, "--insecure"] if options.insecure else words
 
 
 def _say_how_to_go_on(options: argparse.Namespace) -> None:

@@ -94,6 +94,7 @@ class Application:
                 self.plane.note(request, response, at)
             await self._settle()
         except NotKept as error:
+            _logger.warning("%s", error)
             return ConnectError("unavailable", str(error)).response()
         except Exception:
             _logger.exception("the control plane failed; please report this bug")

@@ -51,6 +51,7 @@ from .uploads import PATH as UPLOADS, Uploads
 __all__ = ["FAULTS", "Approval", "ControlPlane", "Entry", "Settings", "entry_of"]
 
 TOKEN_PATH: Final = "/oauth2/token"  # noqa: S105 - a path
+CONSOLE: Final = "/v2/"  # where Flyte's tools say that a person can look
 METADATA: Final = "/flyteidl2.auth.AuthMetadataService"
 _JOURNAL_MAX: Final = 10_000
 _LOGIN_PROXY: Final = "https://login.example.com/oauth2/start"
@@ -233,6 +234,8 @@ class ControlPlane:
             return text_response(421, "This host name is not served here.")
         method = "GET" if request.method == "HEAD" else request.method
         routes = self._routes.get(target.path)
+        if target.path.startswith(CONSOLE):
+            routes = {"GET": self._console}
         if target.path.startswith(UPLOADS):
             routes = {"PUT": self.uploads.put}
         if routes is None:
@@ -380,6 +383,9 @@ class ControlPlane:
             "the token is not valid" if tokens else "a token is required",
             _challenge(error if tokens else 'Bearer realm="flyteauth"'),
         )
+
+    def _console(self, request: Request, target: Target, at: float) -> Response:
+        return pages.page_response(200, pages.no_console(self.settings.endpoint))
 
     def _home(self, request: Request, target: Target, at: float) -> Response:
         if self.settings.fault("html-discovery"):

@@ -202,6 +202,16 @@ def home(endpoint: str) -> str:
     )
 
 
+def no_console(endpoint: str) -> str:
+    """Where the address of a run, a task or an app leads to."""
+    return _page(
+        "There is no console here",
+        "<p>This control plane is for development. It keeps a record of tasks, runs and apps, and "
+        "carries nothing out, so a run stays queued.</p>",
+        f"<p>To see it: <strong>flyte get run</strong>, with {escape(endpoint)}.</p>",
+    )
+
+
 # What stands in front of a control plane and answers in its place. For faults.
 
 

@@ -22,6 +22,7 @@ import argparse
 import asyncio
 import errno
 import json
+import logging
 import os
 import secrets
 import signal
@@ -47,6 +48,8 @@ from .shelves import Shelves, Thing
 
 if TYPE_CHECKING:
     import uvicorn
+
+_logger: Final = logging.getLogger(__name__)
 
 _BIND_TRIES: Final = 20
 _BACKLOG: Final = 512
@@ -220,8 +223,15 @@ class serving:  # noqa: N801 - used like a function, as contextlib's managers ar
 def _bind_again(port: int) -> list[socket.socket]:
     try:
         return bind(port)
-    except ServeError:  # somebody else has it now
-        return bind()
+    except ServeError:
+        bound = bind()
+        _logger.warning(
+            "port %d, where this control plane was before, is taken; it is at %d now, and who is "
+            "configured for the other one does not find it",
+            port,
+            bound[0].getsockname()[1],
+        )
+        return bound
 
 
 def _authority(kept: Data | None) -> Authority:
@@ -575,6 +585,7 @@ def _ready(running: Running, config_file: Path) -> dict[str, str | int | None]:
 def _config(running: Running) -> str:
     # JSON's strings are YAML's, whatever is in a path.
     return (
+        "# Written anew at each start.\n"
         "admin:\n"
         f"  endpoint: {running.endpoint}\n"
         "  authType: DeviceFlow\n"

@@ -283,6 +283,7 @@ class TestCommand:
             assert stat.S_IMODE(config_file.stat().st_mode) == 0o600
             assert stat.S_IMODE(config_file.parent.stat().st_mode) == 0o700
             assert config_file.read_text() == (
+                "# Written anew at each start.\n"
                 f"admin:\n  endpoint: {ready['endpoint']}\n  authType: DeviceFlow\n"
                 f'  caCertFilePath: "{ready["ca_file"]}"\nimage:\n  builder: local\n'
                 "task:\n  project: flytesnacks\n  domain: development\n"

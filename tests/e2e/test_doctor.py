@@ -367,7 +367,11 @@ def test_an_api_key_with_a_wrong_secret(home: Home, calm: Running) -> None:
     [
         (["/nope"], "cannot be run", "first: install it"),
         (["sh", "-c", "exit 3"], "status 3", "first: run the command"),
-        (["echo", "nobodys-token"], "unauthenticated", "first: check that these credentials"),
+        (
+            ["echo", "nobodys-token"],
+            "unauthenticated",
+            "first: check what the command of admin.command prints",
+        ),
     ],
     ids=["missing", "fails", "prints another's token"],
 )

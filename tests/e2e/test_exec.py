@@ -180,9 +180,12 @@ def test_a_secret_from_the_environment_is_kept_from_that_of_a_tool(
     assert CANARY not in str(said)
 
 
-def test_the_command_of_an_external_command_is_handed_over(logged_in: Home, calm: Running) -> None:
+@pytest.mark.parametrize("form", ["{}", "Bearer {}", '{{"access_token": "{}"}}'])
+def test_what_a_command_prints_goes_through_us_in_whatever_form_it_is(
+    logged_in: Home, calm: Running, form: str
+) -> None:
     token = logged_in.run("token").out
-    printer = logged_in.write("print_token.sh", f"#!/bin/sh\necho {token}")
+    printer = logged_in.write("print_token.sh", f"#!/bin/sh\necho '{form.format(token.strip())}'\n")
     printer.chmod(0o755)
     logged_in.write(
         ".flyte/config.yaml",
@@ -190,7 +193,8 @@ def test_the_command_of_an_external_command_is_handed_over(logged_in: Home, calm
         f"  command: ['{printer}']\n",
     )
     said = told(run(logged_in, "exec", "--", "bin/tool"))
-    assert said["command"] == [str(printer)]
+    assert str(printer) not in said["command"]
+    assert said["command"][1:3] == ["token", "--verify"]
     assert [out for _, out, _ in said["tokens"]] == [token, token]
 
 

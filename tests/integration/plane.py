@@ -1,4 +1,4 @@
-"""A session and the pure model of a control plane, with nothing in between but this."""
+"""A session and the pure model of a control plane, with nothing in between; and their clocks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import anyio
 import anyio.lowlevel
 
+from flyteauth._io.clock import SystemClock
 from flyteauth._io.store import Store
 from flyteauth._io.store.memory import MemoryStore
 from flyteauth._sansio.flow import RequestFailed, ResponseReceived
@@ -37,6 +38,23 @@ class FakeClock:
     async def sleep_until(self, deadline: float) -> None:
         await anyio.lowlevel.checkpoint()
         self.now = max(self.now, deadline)
+
+
+class HastyClock(SystemClock):
+    """The real time, but nobody waits: whoever would, is told that the time has come."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ahead = 0.0
+        self.waits = 0
+
+    def time(self) -> float:
+        return super().time() + self.ahead
+
+    async def sleep_until(self, deadline: float) -> None:
+        await anyio.lowlevel.checkpoint()
+        self.waits += 1
+        self.ahead += max(0.0, deadline - self.time())
 
 
 class Plane:

@@ -46,6 +46,8 @@ from flyteauth.errors import (
 from flyteauth.events import AuthEvent, BrowserNeeded, LoggedIn
 from flyteauth.session import Session
 
+from .plane import HastyClock
+
 pytestmark = pytest.mark.anyio
 
 T = TypeVar("T")
@@ -197,23 +199,6 @@ class GatedStore(MemoryStore):
     async def save(self, key: str, record: Record) -> None:
         await self._gate.pass_through()
         await super().save(key, record)
-
-
-class HastyClock(SystemClock):
-    """Nobody waits: whoever would, is told that the time has come."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ahead = 0.0
-        self.waits = 0
-
-    def time(self) -> float:
-        return super().time() + self.ahead
-
-    async def sleep_until(self, deadline: float) -> None:
-        await anyio.lowlevel.checkpoint()
-        self.waits += 1
-        self.ahead += max(0.0, deadline - self.time())
 
 
 @pytest.fixture(autouse=True)

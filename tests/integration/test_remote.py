@@ -253,9 +253,9 @@ async def test_a_control_plane_without_api_keys_says_what_to_use(answer: Respons
 
 @pytest.mark.parametrize(
     ("issued_at", "created_at"),
-    [("2023-11-14T22:13:20Z", 1.7e9), ("2023-11-14T23:13:20.5+01:00", 1.7e9 + 0.5)]
-    + [("2023-11-14T22:13:20", None), ("0001-01-01T00:00:00Z", None), (1700000000, None)]
-    + [(None, None), (0, None), (True, None), ("soon", None), ("9" * 400, None), ([], None)],
+    [("2023-11-14T22:13:20Z", 1.7e9), ("2023-11-14T22:13:20.5Z", 1.7e9 + 0.5), (None, None)]
+    + [("2023-11-14T22:13:20", None), ("0001-01-01T00:00:00Z", None), ("soon", None)]
+    + [(1700000000, None), ("9" * 400, None), ([], None), (1.5, None), (True, None)],
 )
 async def test_the_time_of_creation_may_be_anything(
     issued_at: object, created_at: float | None

@@ -114,6 +114,21 @@ async def test_a_new_login_replaces_the_stored_one() -> None:
         assert await session.token() == second
 
 
+class ProbedStore(SpyStore):
+    async def probe(self) -> None:
+        self.calls.append("probe")
+
+
+async def test_a_login_looks_first_whether_it_can_be_kept() -> None:
+    """That look has the patience for a person to unlock what the others would find locked."""
+    store = ProbedStore()
+    async with Plane().session(store=store) as session:
+        for _ in range(2):
+            store.calls.clear()
+            await session.login()
+            assert store.calls[0] == "probe"
+
+
 async def test_an_anonymous_control_plane_needs_no_login_and_touches_no_store() -> None:
     plane = Plane(faults={"no-auth"})
     store = SpyStore()

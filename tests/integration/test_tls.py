@@ -15,11 +15,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
-import anyio.lowlevel
 import pytest
 import trustme
 
-from flyteauth._io.clock import SystemClock
 from flyteauth._io.store.memory import MemoryStore
 from flyteauth.devserver.model import ControlPlane
 from flyteauth.devserver.settings import Settings
@@ -29,6 +27,8 @@ from flyteauth.session import Session
 from tests.io.server import Connection, Server
 from tests.io.wire import parse_request, write_response
 
+from .plane import HastyClock
+
 pytestmark = pytest.mark.anyio
 
 LIMIT = 20.0
@@ -37,21 +37,6 @@ PROJECTS = "/flyteidl2.project.ProjectService/ListProjects"
 METADATA = "/flyteidl2.auth.AuthMetadataService/GetOAuth2Metadata"
 CLIENT = "/flyteidl2.auth.AuthMetadataService/GetPublicClientConfig"
 USER_INFO = "/flyteidl2.auth.IdentityService/UserInfo"
-
-
-class HastyClock(SystemClock):
-    """Nobody waits: whoever would, is told that the time has come."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._ahead = 0.0
-
-    def time(self) -> float:
-        return super().time() + self._ahead
-
-    async def sleep_until(self, deadline: float) -> None:
-        await anyio.lowlevel.checkpoint()
-        self._ahead += max(0.0, deadline - self.time())
 
 
 class TlsServer(Server):

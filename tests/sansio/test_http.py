@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 from urllib.parse import parse_qsl
 
 import pytest
 from hypothesis import example, given
 
+from flyteauth._sansio.discovery import snake_case
 from flyteauth._sansio.errors import FlowError, InvalidResponse
 from flyteauth._sansio.http import (
     BODY_MAX,
@@ -133,6 +135,16 @@ def test_a_web_page_is_called_one_and_not_repeated() -> None:
 
 
 @pytest.mark.req("TOK-03")
+def test_a_repeated_member_among_many_is_found_in_no_time() -> None:
+    """Comparing each name with each would take minutes."""
+    names = [f'"a{number}":0' for number in range(80_000)]
+    begun = time.process_time()
+    body = parse_object(Response(200, (), f'{{{",".join(names)},"a7":1}}'.encode()))
+    assert body.repeated == {"a7"}
+    assert snake_case(body).repeated == {"a7"}
+    assert time.process_time() - begun < 5.0
+
+
 def test_a_known_member_must_not_be_repeated_an_unknown_one_may() -> None:
     body = parse_object(Response(200, (), b'{"a": 1, "b": 1, "a": 2}'))
     assert body.repeated == {"a"}

@@ -279,3 +279,8 @@ def test_naming_origins_adds_to_what_is_there() -> None:
 @pytest.mark.parametrize("text", ["[::1", "::1]", "\uff3b::1", "[::1%lo]", "[]", "", "127.0.0.256"])
 def test_half_an_address_is_no_host(text: str) -> None:
     assert canonical_host(text) == ""
+
+
+def test_an_address_that_ends_in_a_wide_digit_is_that_address() -> None:
+    assert canonical_host("1.1.1.\uff11") == "1.1.1.1"
+    assert canonical_host("1.1.1.\uff11\uff11\uff11\uff11") == ""
