@@ -1,8 +1,11 @@
 # make demo   log in three ways, on asyncio and on trio, against the embedded control plane;
 #             BROWSER=1 opens a real browser for the one that needs it
 # make test   run the tests
+# make test-all  the same with the built wheel, on every supported Python that is here, and on uvloop
 # make test-servers   run those that are slow: races, and prompts that nobody answers
 # make compat the tests of Flyte's tools with the newest releases of those
+# make conformance  which requirements are proved by a test
+# make docs   write anew what is generated in the documents
 # make check  lint, formatting, types
 # make fuzz   look for input that breaks a parser, FUZZ_SECONDS for each of them; Linux only
 # make bench  measure what the README promises, for about half an hour; BENCH_ARGS=--quick for less
@@ -13,7 +16,7 @@ READY := .venv/.ready
 # Many tests wait for processes, so more of them than there are cores may run.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(4, os.cpu_count() or 1))')
 
-.PHONY: demo test test-servers check fuzz bench compat conformance clean
+.PHONY: demo test test-all test-servers check fuzz bench compat conformance docs clean
 
 demo: $(READY)
 	@$(if $(filter 1,$(BROWSER)),env -u BROWSER )$(BIN)/flyteauth demo$(if $(filter 1,$(BROWSER)), --browser)
@@ -27,6 +30,10 @@ test: $(READY)
 test-servers: $(READY)
 	@$(BIN)/python -m tests.services
 	$(BIN)/python -m pytest tests -m servers $(PYTEST_ARGS)
+
+test-all: $(READY)
+	@$(BIN)/python -m tests.services
+	@$(BIN)/python -m tests.interpreters -- -m 'not servers' -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -45,9 +52,12 @@ bench: $(READY)
 compat: $(READY)
 	@$(BIN)/python -m tests.compat
 
-# Which requirements have a test, and which do not yet.
+# Which requirements are proved by a test, which are waived and why, and what is not built.
 conformance: $(READY)
 	@$(BIN)/python -m tests.requirements
+
+docs: $(READY)
+	@$(BIN)/python -m tests.documents
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "flyteauth needs Python 3.11 or later; set PYTHON=python3.11")'

@@ -8,6 +8,7 @@ A tool that begins with many calls at once has all of them refused, and then run
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -20,13 +21,18 @@ def name(key: str) -> str:
 
 
 def note(access_token: str) -> dict[str, str]:
-    """What to note besides the time; it does not tell the token."""
-    return {"token": hashlib.sha256(access_token.encode()).hexdigest()}
+    """What to note besides the time. It neither tells the token nor, without it, two from one."""
+    salt = os.urandom(16).hex()
+    return {"salt": salt, "token": _salted(access_token, salt)}
 
 
 def is_so(noted: Mapping[str, Any], access_token: str, at: float) -> bool:
     """Whether *noted* is about that token, and not long ago."""
-    since = noted.get("at")
-    if not isinstance(since, int | float) or noted.get("token") != note(access_token)["token"]:
+    since, salt = noted.get("at"), noted.get("salt")
+    if not isinstance(since, int | float) or not isinstance(salt, str):
         return False
-    return 0.0 <= at - since < LATELY
+    return noted.get("token") == _salted(access_token, salt) and 0.0 <= at - since < LATELY
+
+
+def _salted(access_token: str, salt: str) -> str:
+    return hashlib.sha256(f"{salt} {access_token}".encode("utf-8", "surrogatepass")).hexdigest()

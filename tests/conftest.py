@@ -37,7 +37,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
                 raise pytest.UsageError(f"{item.nodeid}: there is no requirement {name!r}")
 
 
-# A shell starts background jobs with Ctrl-C ignored, and they hand that on; tests that send it
-# would wait for ever.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell starts background jobs with Ctrl-C and Ctrl-\ ignored, nohup adds the end of the terminal,
+# and they hand that on; tests that send them would wait for ever.
+for _name in ("SIGINT", "SIGQUIT", "SIGHUP"):
+    _number = getattr(signal, _name, None)
+    if _number is not None and signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, signal.default_int_handler if _name == "SIGINT" else signal.SIG_DFL)

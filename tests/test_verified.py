@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from flyteauth import _verified
@@ -28,5 +30,16 @@ def test_what_is_no_note_says_nothing(at: object) -> None:
     assert not _verified.is_so({"at": at, **_verified.note("a-token")}, "a-token", AT)
 
 
-def test_a_note_does_not_tell_the_token() -> None:
-    assert "s3cr3t" not in str(_verified.note("s3cr3t"))
+@pytest.mark.req("SEC-11")
+def test_a_note_does_not_tell_the_token_nor_two_notes_that_it_is_the_same() -> None:
+    one, other = _verified.note("s3cr3t"), _verified.note("s3cr3t")
+    assert "s3cr3t" not in str(one)
+    assert not {*one.values()} & {*other.values(), hashlib.sha256(b"s3cr3t").hexdigest()}
+    for noted in one, other:
+        assert _verified.is_so({"at": AT, **noted}, "s3cr3t", AT)
+
+
+@pytest.mark.parametrize("salt", [None, 1, [], "another"])
+def test_a_note_with_another_salt_says_nothing(salt: object) -> None:
+    noted = {"at": AT, **_verified.note("a-token"), "salt": salt}
+    assert not _verified.is_so(noted, "a-token", AT)

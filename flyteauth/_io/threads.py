@@ -34,7 +34,14 @@ class DaemonCall(Generic[T]):
         self._token = anyio.lowlevel.current_token()
         self._value: list[T] = []
         self._error: BaseException | None = None
-        threading.Thread(target=self._run, name=f"flyteauth {name}", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, name=f"flyteauth {name}", daemon=True).start()
+        except RuntimeError as error:
+            if "shutdown" not in str(error):
+                raise
+            # Python 3.12.0 and 3.12.1 start no thread any more once the main one has ended; what
+            # has to be stored before the process exits is stored here, where nobody else waits.
+            self._run()
 
     def _run(self) -> None:
         try:

@@ -467,8 +467,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=default.approve,
         help="who lets logins through: a person on a page (default), or nobody",
     )
-    add("--access-ttl", type=float, default=default.access_ttl, metavar="S")
-    add("--refresh-ttl", type=float, default=default.refresh_ttl, metavar="S")
+    add(
+        "--access-ttl",
+        type=float,
+        default=default.access_ttl,
+        metavar="S",
+        help="how long an access token works, in seconds (default: %(default)g)",
+    )
+    add(
+        "--refresh-ttl",
+        type=float,
+        default=default.refresh_ttl,
+        metavar="S",
+        help="how long a refresh token works, in seconds (default: %(default)g)",
+    )
     add(
         "--rotate",
         action=argparse.BooleanOptionalAction,
@@ -486,9 +498,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=default.grace,
         metavar="S",
-        help="how long a refresh token works after its rotation",
+        help="how long a refresh token works after its rotation, in seconds (default: %(default)g)",
     )
-    add("--device-interval", type=int, default=default.device_interval, metavar="S")
+    add(
+        "--device-interval",
+        type=int,
+        default=default.device_interval,
+        metavar="S",
+        help="how long a device has to wait between two polls, in seconds (default: %(default)g)",
+    )
     add(
         "--fault",
         action="append",

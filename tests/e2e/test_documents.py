@@ -1,10 +1,8 @@
-"""What users' guides, and our own README, tell people to write: it runs."""
+"""What users' guides tell people to write: it runs."""
 
 from __future__ import annotations
 
-import argparse
 import re
-import shlex
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -12,15 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from flyteauth.cli._parser import parser as _parser
 from flyteauth.config import Settings as Configured, resolve
 from flyteauth.devserver.serve import Running, serving
 from flyteauth.devserver.settings import Settings
 
 from .conftest import BROWSER, Ended, Home, Serve
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text("utf-8")
 DOCUMENTED = "dns:///your-endpoint.hosted.unionai.cloud"
 
 LOGIN = """\
@@ -261,63 +256,3 @@ anyio.run(main, backend={backend!r})
     first, second, _ = ended.out.splitlines()
     assert first == second
     assert "flytesnacks" in first
-
-
-# Our README.
-
-PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-CONSOLE = re.findall(r"^```console\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-
-
-def test_the_readme_has_code_to_check() -> None:
-    assert len(PYTHON) >= 3
-    assert len(CONSOLE) >= 3
-
-
-@pytest.mark.parametrize("number", range(len(PYTHON)))
-def test_the_readme_s_programs_run(home: Home, plane: Running, number: int) -> None:
-    block = PYTHON[number]
-    if "async def main" in block:
-        block += "\nimport anyio\nanyio.run(main)\n"
-    ended = run(home, plane, f"import flyteauth\n{block}")
-    assert ended.status == 0, ended
-
-
-def commands(block: str) -> Iterator[list[str]]:
-    """The words of every ``flyteauth …`` in a console block."""
-    for line in block.splitlines():
-        if not line.startswith("$ "):
-            continue
-        whole = re.sub(r'"\$\(jq [^)]*\)"', "VALUE", line.removeprefix("$ "))
-        for found in re.finditer(r"(?:^|[ (])flyteauth( [^)>&|]*|(?=\)))", whole):
-            yield shlex.split(found[1], comments=True)
-
-
-def test_the_readme_s_commands_are_ours() -> None:
-    found = [words for block in CONSOLE for words in commands(block)]
-    assert {words[0] for words in found} >= {"login", "token", "logout", "devserver"}
-    for words in found:
-        assert isinstance(_parser(words).parse_args(words), argparse.Namespace)
-
-
-def test_the_readme_s_table_has_every_option_of_the_devserver() -> None:
-    table = "\n".join(line for line in README.splitlines() if line.startswith("| `--"))
-    said = {name for name in re.findall(r"--[a-z-]+", table) if not name.endswith("-")}
-    words = ["devserver"]
-    parser = _parser(words)
-    (commands_of,) = (
-        action for action in parser._actions if isinstance(action, argparse._SubParsersAction)
-    )
-    options = {
-        option
-        for action in commands_of.choices["devserver"]._actions
-        for option in action.option_strings
-        if option.startswith("--") and not option.startswith("--no-")
-    }
-    assert {name for name in said if not name.startswith("--no-")} == options - {"--help"}
-
-
-def test_the_readme_s_make_targets_exist() -> None:
-    rules = (ROOT / "Makefile").read_text("utf-8")
-    for target in set(re.findall(r"\bmake ([a-z]+)\b(?=`| +#)", README)):
-        assert re.search(rf"^{target}:", rules, re.MULTILINE), target

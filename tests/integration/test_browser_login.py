@@ -21,7 +21,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 
 from flyteauth._io.bind import bind
 from flyteauth._io.clock import SystemClock
@@ -674,6 +674,40 @@ async def test_a_server_that_goes_down_in_the_middle_is_asked_again_and_then_giv
     page = await browser.page()
     assert page.status == 400
     assert "token" not in page.text
+
+
+class Moving(Wire):
+    """From when ``moved`` is set, whatever is answered names another token endpoint."""
+
+    def __init__(self, *, moved: bool = False) -> None:
+        super().__init__()
+        self.moved = moved
+
+    async def send(self, request: Request) -> ResponseReceived | RequestFailed:
+        answer = await super().send(request)
+        if not self.moved or isinstance(answer, RequestFailed):
+            return answer
+        body = answer.response.body.replace(TOKEN.encode(), b"/elsewhere")
+        return evolve(answer, response=evolve(answer.response, body=body))
+
+
+@pytest.mark.req("META-10")
+async def test_a_code_goes_where_its_login_began_whatever_the_metadata_say_meanwhile(
+    home: Path,
+) -> None:
+    wire, another = Moving(), Moving(moved=True)
+
+    def script(url: str) -> Answer:
+        wire.moved = True
+        return log_in(url)
+
+    async with serving(Settings(approve="auto")) as running:
+        await login(running, Browser(script), transport=wire)
+        assert count_redeemed(running) == 1
+        assert wire.sent[TOKEN] == 1
+        with pytest.raises(FlowError):  # who begins to log in now does go there
+            await login(running, Browser(log_in), transport=another, directory=home / "another")
+    assert (wire.sent["/elsewhere"], another.sent["/elsewhere"]) == (0, 1)
 
 
 @pytest.mark.req("AZR-05")

@@ -566,7 +566,7 @@ async def test_a_refresh_in_flight_does_not_bring_back_a_login_that_has_ended() 
         assert await store.load((await session._life.set_up()).vault.key) is None
 
 
-@pytest.mark.req("REF-16", "META-10")
+@pytest.mark.req("REF-16")
 async def test_a_refresh_token_goes_only_to_where_it_came_from() -> None:
     plane = Plane(access_ttl=100.0)
     store = MemoryStore()

@@ -246,6 +246,26 @@ def test_reading_this_module_imports_no_event_loop() -> None:
     assert done.stdout.strip() == "[]"
 
 
+async def test_where_python_starts_no_thread_any_more_the_call_is_made_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = threading.get_ident()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refusing("at interpreter shutdown"))
+        assert await run_in_daemon(threading.get_ident, deadline=BOUND) == here
+        patched.setattr(threading.Thread, "start", refusing("for there are too many"))
+        with pytest.raises(RuntimeError, match="too many"):
+            await run_in_daemon(threading.get_ident, deadline=BOUND)
+    assert await run_in_daemon(threading.get_ident, deadline=BOUND) != here
+
+
+def refusing(why: str) -> Callable[[threading.Thread], None]:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError(f"can't create new thread {why}")
+
+    return start
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_does_not_wait_for_threads_of_its_parent() -> None:
     done = subprocess.run(
@@ -255,7 +275,8 @@ def test_a_forked_child_does_not_wait_for_threads_of_its_parent() -> None:
 
 
 FORKS = """
-import os, threading, anyio
+import os, threading, warnings, anyio
+warnings.simplefilter("ignore")  # newer Pythons warn of a fork beside threads, which this is about
 from flyteauth._io.threads import Breaker
 breaker = Breaker()
 

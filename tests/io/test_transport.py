@@ -218,16 +218,16 @@ async def test_a_closed_transport_refuses_to_send() -> None:
 @pytest.mark.req("NET-01", "META-06")
 async def test_a_slow_body_ends_at_the_total_deadline() -> None:
     with serve(dripping(b"HTTP/1.1 200 OK\r\n\r\n")) as server:
-        event = failed(await send(server, deadline=0.3))
+        event = failed(await send(server, deadline=1.0))
         assert (event.reason, event.sent) == ("timeout", True)
-        assert event.text == "no answer within 0.3 s"
+        assert event.text == "no answer within 1 s"
         assert server.all_closed()
 
 
 @pytest.mark.req("NET-01")
 async def test_a_slow_head_ends_at_the_total_deadline() -> None:
     with serve(dripping(b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 10000)) as server:
-        event = failed(await send(server, deadline=0.3))
+        event = failed(await send(server, deadline=1.0))
         assert (event.reason, event.sent) == ("timeout", True)
         assert server.all_closed()
 
@@ -235,7 +235,7 @@ async def test_a_slow_head_ends_at_the_total_deadline() -> None:
 @pytest.mark.req("NET-01")
 async def test_a_silent_server_ends_at_the_total_deadline() -> None:
     with serve(silent) as server:
-        event = failed(await send(server, deadline=0.3))
+        event = failed(await send(server, deadline=1.0))  # on a busy machine the request takes some
         assert (event.reason, event.sent) == ("timeout", True)
         assert server.all_closed()
 
@@ -251,7 +251,7 @@ async def test_an_endless_body_is_left_at_the_limit() -> None:
         finally:
             tracemalloc.stop()
         assert (event.reason, event.sent) == ("too_large", True)
-        assert peak < 8 * 1024 * 1024
+        assert peak < 12 * 1024 * 1024  # uvloop takes up to 32 times 256 KiB before it lets us look
         assert server.all_closed()
 
 
