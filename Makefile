@@ -5,7 +5,10 @@
 # make compat the tests of Flyte's tools with the newest releases of those
 # make check  lint, formatting, types
 # make fuzz   look for input that breaks a parser, FUZZ_SECONDS for each of them; Linux only
-# make bench  measure what the README promises, for about half an hour; BENCH_ARGS=--quick for less
+# make bench  measure what the README promises, alone and beside the peers, for about an hour and a
+#             half; BENCH_ARGS=--quick for less, BENCH_ARGS=--peers for the peers only
+# make comparison
+#             put the last figures beside the peers into the table of the README
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -13,7 +16,7 @@ READY := .venv/.ready
 # Many tests wait for processes, so more of them than there are cores may run.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(4, os.cpu_count() or 1))')
 
-.PHONY: demo test test-servers check fuzz bench compat conformance clean
+.PHONY: demo test test-servers check fuzz bench comparison compat conformance clean
 
 demo: $(READY)
 	@$(if $(filter 1,$(BROWSER)),env -u BROWSER )$(BIN)/flyteauth demo$(if $(filter 1,$(BROWSER)), --browser)
@@ -41,6 +44,9 @@ fuzz: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+comparison: $(READY)
+	@$(BIN)/python -m benchmarks.readme README.md
 
 compat: $(READY)
 	@$(BIN)/python -m tests.compat
