@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from attrs import asdict, field, frozen
@@ -46,14 +47,14 @@ class Measure:
         """The least and the greatest sample."""
         if len(self.samples) < 2:
             return ""
-        return f"{_number(min(self.samples))} to {_number(max(self.samples))}"
+        return f"{number(min(self.samples))} to {number(max(self.samples))}"
 
     @property
     def wanted(self) -> str:
         if self.comparison is None:
             return ""
         sign = {"==": "=", "<=": "≤", ">=": "≥"}[self.comparison]
-        return f"{sign} {_number(self.target)}"
+        return f"{sign} {number(self.target)}"
 
 
 @frozen
@@ -74,7 +75,7 @@ class Row:
         width = max(len(measure.what) for measure in self.measures)
         for measure in self.measures:
             verdict = "" if measure.comparison is None else "ok" if measure.good else "MISSED"
-            value = f"{_number(measure.value)} {measure.unit}".rstrip()
+            value = f"{number(measure.value)} {measure.unit}".rstrip()
             yield (
                 f"  {measure.what:{width}}  {value:>12}  {measure.wanted:>9}  "
                 f"{measure.spread:>18}  {verdict}"
@@ -86,7 +87,7 @@ class Row:
         return {**asdict(self), "good": self.good}
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     if value == int(value) and abs(value) < 1e9:
         return str(int(value))
     return f"{value:.2f}" if abs(value) < 100 else f"{value:.0f}"
@@ -126,6 +127,16 @@ def no_collection() -> Iterator[None]:
         gc.enable()
 
 
+def _processor() -> str:
+    """What it calls itself, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())
+
+
 def machine() -> str:
     """Where the figures were taken, and what else went on there."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -133,5 +144,5 @@ def machine() -> str:
     libraries = ", ".join(f"{name} {version(name)}" for name in ("anyio", "trio", "httpx"))
     return (
         f"{platform.python_implementation()} {platform.python_version()}, {libraries}; "
-        f"{platform.system()} {platform.release()} {platform.machine()}, {cores} cores{load}"
+        f"{platform.system()} {platform.release()}, {_processor()}, {cores} cores{load}"
     )

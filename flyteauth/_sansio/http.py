@@ -201,8 +201,12 @@ def seconds(value: object) -> float | None:
     return float(min(value, YEAR)) if value > 0 else None
 
 
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
 def _is_text(value: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in value)
+    """Whether it has no halves of characters, which JSON can name and nothing can encode."""
+    return value.isascii() or _SURROGATE.search(value) is None
 
 
 def _malformed(name: str, how: str) -> InvalidResponse:

@@ -27,16 +27,17 @@ def test_without_figures_it_says_how_to_take_them(tmp_path: Path) -> None:
 
 
 def test_what_was_measured_of_others_too_is_compared(tmp_path: Path) -> None:
-    row = Row("import", "", [at_most("time", [20.0, 25.0, 21.0], 40, "ms")]).as_dict()
-    row["measures"].append(
-        {"what": "time", "value": 525.0, "unit": "ms", "samples": [], "peer": "flyte 2.12.1"}
-    )
-    alone = Row("alone", "trio", [exactly("requests", 1, 1)]).as_dict()
-    path = written(tmp_path / "figures.json", row, alone)
+    figures = {
+        "flyteauth": {"more than bare": [20.0, 21.0]},
+        "mcp, client.auth": {"more than bare": [525.0]},
+    }
+    path = written(tmp_path / "figures.json", {"key": "import", "figures": figures, "measures": []})
     assert comparison(path).splitlines() == [
-        "| | flyteauth | flyte 2.12.1 |",
-        "|---|---|---|",
-        "| import: time | 21 ms (20 to 25) | 525 ms (25 ×) |",
+        "| | **flyteauth** | mcp |",
+        "|---|---:|---:|",
+        "| import, more than a bare Python | **20.5 ms** | 525 ms |",
+        "",
+        "Medians of one run, in turns, against one server.",
         "",
         "2026-11-28, CPython on a machine.",
     ]

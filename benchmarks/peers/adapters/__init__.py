@@ -1,0 +1,1 @@
+"""One program for each library: what it can do, by what its documentation says."""

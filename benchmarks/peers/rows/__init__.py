@@ -1,0 +1,1 @@
+"""What is compared: one module each, with its question in the first line."""
