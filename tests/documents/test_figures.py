@@ -35,7 +35,7 @@ def test_what_was_measured_of_others_too_is_compared(tmp_path: Path) -> None:
     assert comparison(path).splitlines() == [
         "| | **flyteauth** | mcp |",
         "|---|---:|---:|",
-        "| import, more than a bare Python | **20.5 ms** | 525 ms |",
+        "| import, more than a bare Python | **20.50 ms** | 525 ms |",
         "",
         "Medians of one run, in turns, against one server.",
         "",
