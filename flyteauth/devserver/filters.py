@@ -44,13 +44,18 @@ def chosen(
     names = frozenset(known)
     tests = [_test(wanted, names) for wanted in items(request, "filters")]
     found = [each for each in entities if all(test(fields(each)) for test in tests)]
+    return in_order(found, request, lambda each, name: fields(each).get(name, ""))
+
+
+def in_order(entities: list[T], request: Message, field: Callable[[T, str], str]) -> list[T]:
+    """*entities* by the field that *request* names, if it names one."""
     sort = part(request, "sortBy", "sort_by")
     key = text(sort, "key")
-    if key:
-        # 0 is the default, and left out: descending.
-        descending = (text(sort, "direction") or "DESCENDING") == "DESCENDING"
-        found.sort(key=lambda each: fields(each).get(key, ""), reverse=descending)
-    return found
+    if not key:
+        return entities
+    # 0 is the default, and left out: descending.
+    descending = (text(sort, "direction") or "DESCENDING") == "DESCENDING"
+    return sorted(entities, key=lambda each: field(each, key), reverse=descending)
 
 
 def _test(wanted: object, names: frozenset[str]) -> Callable[[Fields], bool]:

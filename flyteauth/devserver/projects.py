@@ -8,7 +8,7 @@ from typing import Final
 
 from .calls import Call
 from .connect import ConnectError, Message, Reply, invalid, member, page, part, text
-from .filters import parse_expression
+from .filters import in_order, parse_expression
 from .issued import AccessToken
 from .shelves import Shelves
 from .showcase import DOMAINS, ORGANIZATION, PROJECTS
@@ -56,11 +56,7 @@ class Projects:
             for project in self._shelves.documents(_KIND)
             if all(_field(project, name) == value for name, value in wanted.items())
         ]
-        sort = part(message, "sortBy", "sort_by")
-        if key := text(sort, "key"):
-            descending = (text(sort, "direction") or "DESCENDING") == "DESCENDING"
-            shown.sort(key=lambda project: _field(project, key), reverse=descending)
-        return {"projects": page("projects", shown, message)}
+        return {"projects": page("projects", in_order(shown, message, _field), message)}
 
     def _get(self, message: Message, access: AccessToken | None, at: float) -> Reply:
         return {"project": _shown(self._found(text(message, "id")))}
