@@ -56,7 +56,8 @@ class Projects:
             for project in self._shelves.documents(_KIND)
             if all(_field(project, name) == value for name, value in wanted.items())
         ]
-        return {"projects": page("projects", in_order(shown, message, _field), message)}
+        shown = in_order(shown, message, _field)
+        return {"projects": page("projects", shown, message)}
 
     def _get(self, message: Message, access: AccessToken | None, at: float) -> Reply:
         return {"project": _shown(self._found(text(message, "id")))}
@@ -110,7 +111,7 @@ def _shown(project: Reply) -> Reply:
     return {**project, "domains": domains, "org": ORGANIZATION}
 
 
-def _field(project: Message, name: str) -> str:
+def _field(project: Reply, name: str) -> str:
     if name == "state":
         return str(_STATES.index(project.get("state", _STATES[0])))
     value = project.get({"identifier": "id"}.get(name, name))
