@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING
 
 import anyio
@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 from ._io.store.others import Others
 from ._lifetime import PATIENCE, TURN_DEADLINE
-from ._sansio.keyring_layouts import TOOLS, Place
+from ._sansio.keyring_layouts import Place, Tool
 from ._sansio.record import Record
 from ._sansio.tokens import Token
 from ._sharing import all_places, in_words
@@ -33,9 +33,11 @@ class _Removal:
 
 
 async def log_out_everywhere(
-    life: Lifetime, log_out: Callable[[], Awaitable[tuple[LoggedOut, Record | None]]]
+    life: Lifetime,
+    log_out: Callable[[], Awaitable[tuple[LoggedOut, Record | None]]],
+    tools: Iterable[Tool],
 ) -> LoggedOut:
-    """Our own logout, and then that of all tools at this endpoint, in whatever spelling."""
+    """Our own logout, and then that of *tools* at this endpoint, in whatever spelling."""
     setup = await life.set_up()
     outcome, ours, failure = LoggedOut(setup.server, False, None), None, None
     try:
@@ -45,7 +47,7 @@ async def log_out_everywhere(
     if setup.settings.endpoint is None:
         removal = _Removal([], [], None)
     else:
-        there = all_places(TOOLS, setup.settings.endpoint)
+        there = all_places(tools, setup.settings.endpoint)
 
         async def remove() -> _Removal:
             return await _remove(setup, there)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from ._io.entropy import random_bits
-from ._io.store.others import Found, Others
+from ._io.store.others import DEADLINE, Found, Others
 from ._io.tasks import start
 from ._lifetime import RENEW_DEADLINE, TURN_DEADLINE
 from ._login import finished, probe
@@ -85,9 +85,15 @@ async def taken_from_sharers(life: Lifetime) -> Record | None:
     them has one that is good.
     """
     setup = await life.set_up()
+    tools = setup.settings.shared_logins
 
     async def look() -> Record | None:
-        for tool in setup.settings.shared_logins:
+        # Nobody waits for a network that is away before it is known that there is anything.
+        with suppress(StoreError):
+            there = all_places(tools, endpoint_of(setup))
+            if not await Others().find(there, setup.clock.time(), deadline=DEADLINE):
+                return None
+        for tool in tools:
             # What is no use to us stays where it is, and somebody is asked to log in.
             with suppress(InteractionRequired, ReauthRequired, OAuth2Error, StoreError):
                 return await take_over(life, tool, must_keep=False)

@@ -27,6 +27,11 @@ _ASKING_THERE: Final = _ASKING | {"disable_keyring"}
 
 WITHOUT_TLS: Final = "without TLS flyte sends no token, whoever it is from; flytekit does"
 
+_TELLING: Final = frozenset(
+    "FLYTE_AUTH_TYPE FLYTE_AUTH_COMMAND FLYTE_ADMIN_DISABLEKEYRING FLYTE_CREDENTIALS_AUTH_MODE "
+    "FLYTE_CREDENTIALS_COMMAND".split()
+)
+
 # The options of ours that say which login it is, and the setting that each one is.
 _OPTIONS: Final = {
     "--endpoint": "endpoint",
@@ -103,6 +108,18 @@ def asking(command: Sequence[str]) -> dict[str, Any]:
         # flyte would put the token into its keyring item, in the place of its own login.
         "disableKeyring": True,
     }
+
+
+def asking_variables(environ: Mapping[str, str]) -> frozenset[str]:
+    """The variables in *environ* by which a tool is told to ask us. What such a tool leads to, a
+    command of the user's, is no such tool: it may ask us by another configuration.
+    """
+    line = environ.get("FLYTE_AUTH_COMMAND")
+    try:
+        words = () if not line else argv(Found("command", line, "FLYTE_AUTH_COMMAND"))
+    except ConfigError:
+        return frozenset()
+    return _TELLING if asked(words) is not None else frozenset()
 
 
 # Going on where such a command leads.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -10,6 +11,7 @@ from attrs import evolve
 
 from ._grants import Grants
 from ._io.command import run_command
+from ._own_command import asking_variables
 from ._sansio.record import Record
 from ._source import Source, in_time, prepare
 from .errors import ConfigError, FlowError, MissingMetadata, OAuth2Error
@@ -57,7 +59,7 @@ async def _from_command(life: Lifetime, setup: Setup) -> Record:
         settings.command,
         clock=setup.clock,
         deadline=settings.command_timeout,
-        hidden=setup.secret_variables,
+        hidden=setup.secret_variables | asking_variables(os.environ),
         any_alphabet="any_token_alphabet" in settings.quirks,
     )
     return await life.keep(epoch, Record(token, token_endpoint="", client_id="", header=header))

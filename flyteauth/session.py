@@ -312,7 +312,8 @@ class Session:
 
     async def logout(self, *, everywhere: bool = False) -> LoggedOut:
         """Forget the login on this machine, whatever the network does, and ask the server to
-        revoke its tokens (RFC 7009). Other sessions of this identity stop using it at once.
+        revoke its tokens (RFC 7009). Other sessions of this identity stop using it at once. The
+        tools that share it by configuration lose it, too.
 
         *everywhere*: and whatever flyte, flytekit and flytectl keep of this endpoint in the
         keyring, however it is spelled; the event Forgotten says so of each.
@@ -320,11 +321,14 @@ class Session:
         Raises StoreError if anything cannot be forgotten; whatever can is gone then.
         """
         setup = await self._life.set_up()
-        if not everywhere:
+        # What is left with a tool that shares the login would be taken over at the next use.
+        if not everywhere and not setup.settings.shared_logins:
             return (await self._log_out(setup))[0]
         from ._everywhere import log_out_everywhere
+        from ._sansio.keyring_layouts import TOOLS
 
-        return await log_out_everywhere(self._life, partial(self._log_out, setup))
+        tools = TOOLS if everywhere else setup.settings.shared_logins
+        return await log_out_everywhere(self._life, partial(self._log_out, setup), tools)
 
     async def _log_out(self, setup: Setup) -> tuple[LoggedOut, Record | None]:
         """What came of it, and what there was."""

@@ -11,7 +11,6 @@ import argparse
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from . import _session
@@ -79,7 +78,7 @@ def run(options: argparse.Namespace, words: Sequence[str]) -> int:
     from .._handover import handed_over, lost_on_flyte
     from ._child import run_child
 
-    if Path(words[0]).stem == "flyte":
+    if any("flyte" in word for word in words):  # or a shell's line with it
         for problem in lost_on_flyte(settings, header):
             say(f"flyteauth: {problem}")
     wanted = header is not None

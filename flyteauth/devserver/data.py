@@ -68,7 +68,8 @@ class Data:
                     self._write(thing)
         except sqlite3.OperationalError as error:
             raise DataError(
-                f"{self.folder / 'state.db'} cannot be written ({error}); make room, and try again"
+                f"{self.folder / 'state.db'} cannot be written ({error}); make room, and look "
+                "whether it was done all the same: then it is written with the next change"
             ) from None
 
     def _write(self, thing: Thing) -> None:

@@ -198,6 +198,21 @@ def test_what_a_command_prints_goes_through_us_in_whatever_form_it_is(
     assert [out for _, out, _ in said["tokens"]] == [token, token]
 
 
+def test_a_command_that_asks_us_by_another_configuration_is_no_circle(
+    logged_in: Home, calm: Running
+) -> None:
+    token = logged_in.run("token").out
+    endpoint = f"admin:\n  endpoint: {calm.base_url}\n  authType: ExternalCommand\n"
+    logged_in.write("inner.yaml", f"{endpoint}  command: [echo, {token.strip()}]\n")
+    wrapper = logged_in.write(
+        "wrapper.sh", f"#!/bin/sh\nexec {FLYTEAUTH} --config {logged_in.path}/inner.yaml token\n"
+    )
+    wrapper.chmod(0o755)
+    logged_in.write(".flyte/config.yaml", f"{endpoint}  command: ['{wrapper}']\n")
+    said = told(run(logged_in, "exec", "--", "bin/tool"))
+    assert [(status, out) for status, out, _ in said["tokens"]] == [(0, token), (0, token)]
+
+
 def test_a_tool_uses_the_login_that_was_asked_for(logged_in: Home, serve: Serve) -> None:
     """Not that of a file in the working directory, nor of the environment."""
     other = serve()
@@ -449,6 +464,7 @@ def test_what_flyte_will_not_send_is_said_before_it_begins(home: Home, serve: Se
         "those of a command in authorization; in a program, use "
         "flyteauth.integrations.flyte.installed\n"
     )
+    assert "flyte-authorization" in run(home, *words, "sh", "-c", "exec bin/flyte").err
     assert run(home, *words, "bin/tool").err == ""
 
 

@@ -238,6 +238,30 @@ async def test_a_tool_whose_login_is_over_does_not_keep_anybody_from_being_asked
         assert await session.token() is not None
 
 
+async def test_without_any_login_nothing_is_asked_of_the_network(world: World) -> None:
+    async with world.session("flyte") as session:
+        with pytest.raises(InteractionRequired, match="not logged in"):
+            await session.token()
+        asked = world.plane.asked.total()
+        with pytest.raises(InteractionRequired, match="not logged in"):
+            await session.token()
+        assert world.plane.asked.total() == asked
+
+
+async def test_a_logout_is_one_for_the_tools_that_share_the_login(ring: OthersRing) -> None:
+    """Else it would be taken over at the next use, where the server does not take it back."""
+    world = World(ring, faults={"revoke-503"})
+    await world.elsewhere()
+    kept = await world.elsewhere("flytekit")
+    async with world.session("flyte") as session:
+        assert await session.token() is not None
+        await session.logout()
+    async with world.session("flyte") as session:
+        with pytest.raises(InteractionRequired, match="not logged in"):
+            await session.token()
+    assert kept.token is not None  # flytekit does not share it
+
+
 async def test_twenty_who_have_no_login_take_that_of_a_tool_over_once(world: World) -> None:
     foreign = await world.elsewhere()
     world.later()
