@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
@@ -27,6 +28,7 @@ examples:
 
 Its exit status is the command's: 127 if there is no such command, 126 if it cannot be run.
 """
+_FLYTE: Final = re.compile(r"(?<![\w.-])flyte(\.exe)?(?![\w.-])")
 NOT_FOUND: Final = 127
 NOT_RUNNABLE: Final = 126
 
@@ -78,7 +80,7 @@ def run(options: argparse.Namespace, words: Sequence[str]) -> int:
     from .._handover import handed_over, lost_on_flyte
     from ._child import run_child
 
-    if any("flyte" in word for word in words):  # or a shell's line with it
+    if any(map(_FLYTE.search, words)):  # it may also stand in a shell's line
         for problem in lost_on_flyte(settings, header):
             say(f"flyteauth: {problem}")
     wanted = header is not None

@@ -465,7 +465,8 @@ def test_what_flyte_will_not_send_is_said_before_it_begins(home: Home, serve: Se
         "flyteauth.integrations.flyte.installed\n"
     )
     assert "flyte-authorization" in run(home, *words, "sh", "-c", "exec bin/flyte").err
-    assert run(home, *words, "bin/tool").err == ""
+    for other in (["bin/tool"], [FLYTEAUTH, "whoami"], ["ls", ".flyte", "flyte.yaml", "flyte-x"]):
+        assert "flyte-authorization" not in run(home, *words, *other).err
 
 
 def test_a_tool_gets_a_login_that_is_in_the_keyring(home: Home, calm: Running) -> None:
