@@ -202,7 +202,7 @@ class TestBrowserLogin:
     def test_the_keyboard_is_enough(self, home: Home, running: Running, desk: Desk) -> None:
         with browser_login(home, running) as login:
             page = desk.tab(login.url)
-            assert page.evaluate(FOCUSED) == "alice"  # the name, which is typed over
+            page.wait_for_function(f"({FOCUSED}) === 'alice'")  # the name, which is typed over
             page.keyboard.press("Enter")
             heading(page, "Allow flytectl?")
             order = []
@@ -242,7 +242,7 @@ class TestBrowserLogin:
             page.get_by_role("button", name="Log in with another name").click()
             log_in(page, "x" * 5 + "\u202e")
             expect(page.get_by_role("alert")).to_contain_text("visible characters")
-            assert page.evaluate("document.activeElement.name") == "username"
+            page.wait_for_function("document.activeElement.name === 'username'")
             picture(page, "login-refused")
             log_in(page, "carol")
             expect(page.get_by_text("wants to act for carol")).to_be_visible()
@@ -357,7 +357,7 @@ class TestDeviceLogin:
             page.keyboard.press("Enter")
             expect(page.get_by_role("alert")).to_contain_text("unknown")
             picture(page, "activation-refused")
-            assert page.evaluate("document.activeElement.name") == "user_code"
+            page.wait_for_function("document.activeElement.name === 'user_code'")
             page.get_by_label("Code").fill(code.replace("-", " ").lower())
             decide(page, "Continue")
             log_in(page, "dora")
