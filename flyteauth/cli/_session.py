@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 if TYPE_CHECKING:
-    from ..session import Session
+    from ..session import Session, Token
 
 T = TypeVar("T")
 
@@ -84,6 +84,13 @@ def run(
             with suppress(ValueError):  # not in the main thread
                 signal.signal(number, _end)
     return anyio.run(main)
+
+
+async def header_of(session: Session, token: Token) -> str:
+    """The header that the control plane takes *token*, the session's, from."""
+    said = await session.headers()
+    names = (name for name, value in said.items() if value.endswith(f" {token.access_token}"))
+    return next(names, "authorization")
 
 
 def _end(number: int, frame: object) -> NoReturn:

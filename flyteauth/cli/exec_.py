@@ -95,9 +95,7 @@ async def _log_in(session: Session) -> tuple[Settings, str | None]:
     settings = await session.settings()
     if token is None:
         return settings, None
-    said = await session.headers()
-    names = (name for name, value in said.items() if value.endswith(f" {token.access_token}"))
-    return settings, next(names, "authorization").lower()
+    return settings, (await _session.header_of(session, token)).lower()
 
 
 def _find(command: str) -> int:

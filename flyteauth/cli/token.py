@@ -12,7 +12,7 @@ from .._sansio.renewal import Use, UseAndRefresh, plan, will_do
 from .._stored import configured, look, verified
 from ..errors import Unreachable
 from . import _session
-from ._session import arguments, run
+from ._session import arguments, header_of, run
 
 if TYPE_CHECKING:
     from .._sansio.record import Record
@@ -77,9 +77,7 @@ def _from_session(options: argparse.Namespace, ageing: Record | None) -> tuple[T
         if token is None:
             return None
         # Only JSON tells the header; what it is, a proxy's credential beside it, may take a while.
-        said = await session.headers() if options.json else {}
-        names = (name for name, value in said.items() if value.endswith(f" {token.access_token}"))
-        return token, next(names, "authorization")
+        return token, await header_of(session, token) if options.json else "authorization"
 
     return run(options, work, interactive=options.interactive)
 

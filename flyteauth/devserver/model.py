@@ -146,11 +146,6 @@ class ControlPlane:
 
     # A call in another encoding than handle understands: first screen, then call.
 
-    @property
-    def procedures(self) -> frozenset[str]:
-        """What can be called, as ``/package.Service/Method``."""
-        return frozenset({*self._open, *self._calls})
-
     def screen(self, request: Request, at: float) -> Response | None:
         """What refuses *request*, a call, whatever its message says; None if nothing does."""
         self._server.forget(at)
