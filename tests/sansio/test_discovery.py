@@ -869,11 +869,21 @@ def test_flyte_that_names_no_server_once_has_said_so() -> None:
     )
 
 
-@pytest.mark.parametrize("flow", [authorization_server(ENDPOINT), public_client(ENDPOINT)])
-def test_over_connect_an_empty_message_is_asked_for(flow: Discovery[Any]) -> None:
-    effect = flow.effect(flow.start(0))
-    assert isinstance(effect, SendRequest)
-    assert effect.request.body == b"{}"
+def test_over_connect_an_empty_message_is_asked_for() -> None:
+    flows: list[Discovery[Any]] = [authorization_server(ENDPOINT), public_client(ENDPOINT)]
+    for flow in flows:
+        effect = flow.effect(flow.start(0))
+        assert isinstance(effect, SendRequest)
+        assert effect.request.body == b"{}"
+
+
+@pytest.mark.parametrize("path", ["/tenantX", "/tenantX/", "/tenantX//"])
+def test_only_slashes_at_the_end_of_an_issuer_make_no_difference(path: str) -> None:
+    asked, _ = run(issuer_metadata(ISSUER + path), ABSENT, ABSENT)
+    assert asked == [
+        f"GET {ISSUER}{WELL_KNOWN_OAUTH}/tenantX",
+        f"GET {ISSUER}/tenantX/.well-known/openid-configuration",
+    ]
 
 
 @pytest.mark.parametrize("length", [39, 40, 41])
