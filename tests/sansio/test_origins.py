@@ -318,3 +318,8 @@ def test_a_name_has_at_most_253_characters() -> None:
 )
 def test_what_a_country_shares_is_two_labels(text: str, shared: bool) -> None:
     assert data_plane_domain(text) == (None if shared else text)
+
+
+@pytest.mark.parametrize(("text", "is_one"), [("a.1b.com", True), ("a.b.1c", False)])
+def test_only_the_last_label_has_to_begin_with_a_letter(text: str, is_one: bool) -> None:
+    assert (data_plane_domain(text) is not None) is is_one
