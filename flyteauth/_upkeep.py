@@ -43,8 +43,7 @@ async def successor(setup: Setup, ours: Record | None, rejected: str | None) -> 
         return None
     if ours is not None and (is_same(there, ours) or vault.is_behind(there, ours)):
         return None
-    at, silent = setup.clock.time(), setup.settings.is_service
-    return there if will_do(there.token, rejected, at, silent=silent) else None
+    return there if will_do(there.token, rejected, setup.clock.time()) else None
 
 
 async def refresh_login(setup: Setup, ours: Record | None, rejected: str | None) -> Record:

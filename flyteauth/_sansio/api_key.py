@@ -67,7 +67,7 @@ def _b64decode(text: str) -> str | None:
         return None
 
 
-_SCHEME: Final = re.compile(r"(?i)dns:///|https?://")
+_SCHEME: Final = re.compile(r"(?i)\A(?:dns:///|https?://)")
 _ENDPOINT: Final = re.compile(
     r"((?i:dns:///|https?://)?(\[[0-9A-Fa-f:.]+\]|[^\s\[\]:/?#@]+)(:[0-9]{1,5})?(/[^\s:?#]*)?):(.+)"
 )
@@ -91,7 +91,7 @@ _CUT: Final = frozenset({"N", "No", "Non"})  # a key that lost its last characte
 
 
 def _bare(endpoint: str) -> str:
-    bare = _SCHEME.sub("", endpoint, count=1) if _SCHEME.match(endpoint) else endpoint
+    bare = _SCHEME.sub("", endpoint)
     match = _ENDPOINT.fullmatch(f"{endpoint}:-")
     plain = endpoint.lower().startswith("http://") and match and is_loopback(match[2].strip("[]"))
     return f"http://{bare}" if plain else bare

@@ -190,7 +190,7 @@ class AuthorizationCode(Flow[State, Token]):
             "code_challenge": challenge,
             "code_challenge_method": "S256",
             "audience": self.client.audience,
-            **self.client.added_to("authorization", PROTOCOL | {"response_mode"}),
+            **self.client.added_to("authorization", PROTOCOL),
         }
         if self.prompt is not None:
             parameters["prompt"] = self.prompt

@@ -43,10 +43,7 @@ def parse_challenges(fields: Iterable[str]) -> tuple[Challenge, ...]:
 def _parse(text: str) -> list[Challenge]:
     found: list[Challenge] = []
     position = _after(_BETWEEN, text, 0)
-    while position < len(text):
-        scheme = _SCHEME.match(text, position)
-        if scheme is None:
-            break
+    while (scheme := _SCHEME.match(text, position)) is not None:
         position = scheme.end()
         parameters: dict[str, str] = {}
         token68 = _TOKEN68.match(text, position)
@@ -67,7 +64,8 @@ def _parse(text: str) -> list[Challenge]:
 
 def _after(pattern: re.Pattern[str], text: str, position: int) -> int:
     match = pattern.match(text, position)
-    return position if match is None else match.end()
+    assert match is not None  # both patterns match everywhere, or what went before looked ahead
+    return match.end()
 
 
 def bearer_error(fields: Iterable[str]) -> tuple[str, tuple[str, ...]]:

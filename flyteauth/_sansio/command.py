@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Final
 
 from .errors import InvalidResponse, quote
-from .http import Object, Response, parse_object, seconds
+from .http import Object, json_object, seconds
 from .tokens import Token
 
 OUTPUT_MAX: Final = 64 * 1024
@@ -26,7 +26,7 @@ _EXPIRES_AT: Final = (
 )
 
 _WHITE: Final = " \t\r\n"
-_BEARER: Final = re.compile(r"bearer(?:[ \t]+|$)", re.IGNORECASE)
+_BEARER: Final = re.compile(r"\Abearer(?:[ \t]+|$)", re.IGNORECASE)
 _B64TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750 §2.1
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
 _NUMBER: Final = re.compile(r"[0-9]{1,20}(?:\.[0-9]{1,20})?")
@@ -68,10 +68,9 @@ def parse_output(
 
 def _members(text: str, setting: str) -> Object:
     """The JSON object that holds token and expiry."""
-    try:
-        body = parse_object(Response(200, (), text.encode()))
-    except InvalidResponse:
-        raise _refused("printed broken JSON", setting) from None
+    body = json_object(text.encode())
+    if body is None:
+        raise _refused("printed broken JSON", setting)
     if body.get("kind") == "ExecCredential":
         status = body.get("status")
         body = status if isinstance(status, Object) else Object()
@@ -87,7 +86,7 @@ def _access_token(members: Object, any_alphabet: bool, setting: str) -> str:
     value = value.strip(_WHITE)
     if "\n" in value or "\r" in value:
         raise _refused("printed more than one line", setting)
-    value = _BEARER.sub("", value, count=1) if _BEARER.match(value) else value
+    value = _BEARER.sub("", value)
     if not (_VISIBLE if any_alphabet else _B64TOKEN).fullmatch(value):
         raise _refused("printed what is not a token", setting)
     return value
@@ -120,11 +119,10 @@ def _claimed_expiry(token: str) -> float | None:
     if len(parts) != 3:
         return None
     try:
-        payload = urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4))
-        claims = parse_object(Response(200, (), payload))
-    except (ValueError, InvalidResponse):
+        claims = json_object(urlsafe_b64decode(parts[1] + "=="))  # too much padding does no harm
+    except ValueError:
         return None
-    return _posix(claims.get("exp"))
+    return None if claims is None else _posix(claims.get("exp"))
 
 
 def _refused(why: str, setting: str, also: str = "") -> InvalidResponse:

@@ -216,7 +216,7 @@ class DeviceAuthorization(Flow[State, Token]):
                 except InvalidResponse as error:
                     if error.reason not in {"not_json", "redirect", "status"}:
                         raise
-                    return _back_off(code, failures, at, 0.0)  # no OAuth error, no verdict
+                    return _back_off(code, failures, at)  # no OAuth error, no verdict
                 if "openid" not in self.scopes:
                     token = token.replace(id_token=None)  # nobody asked for it, nobody checks it
                 if token.id_token is not None:
@@ -229,7 +229,7 @@ class DeviceAuthorization(Flow[State, Token]):
                 refusal = failure(self._token_request(code), event)
                 if not isinstance(refusal, Unreachable) or refusal.reason == "tls":
                     raise refusal
-                return _back_off(code, failures, at, 0.0)
+                return _back_off(code, failures, at)
 
         raise UnexpectedEvent(state, event)
 
@@ -269,7 +269,7 @@ def _wait(code: DeviceCode, pause: float, at: float) -> Waiting:
     return Waiting(code, at + pause)
 
 
-def _back_off(code: DeviceCode, failures: int, at: float, asked: float) -> Waiting:
+def _back_off(code: DeviceCode, failures: int, at: float, asked: float = 0.0) -> Waiting:
     """§3.5: "The use of an exponential backoff algorithm ... is RECOMMENDED"."""
     most = max(BACKOFF_MAX, code.interval)
     pause = min(code.interval * 2.0 ** min(failures + 1, 16), most)

@@ -187,8 +187,9 @@ class Discovery(Flow[State, T], Generic[T]):
 
     def _redirect(self, state: Asking, response: Response) -> State | Done[T]:
         """At most three redirects, to the same origin only, and never for a POST."""
+        location = response.header("location")
         try:
-            target = urljoin(state.url, response.header("location") or "")
+            target = urljoin(state.url, location) if location else ""
             parts = split_url(target)
         except ValueError:
             parts = None
@@ -244,14 +245,16 @@ class Discovery(Flow[State, T], Generic[T]):
         return Done(self.gather([Object(json.loads(text)) for text in state.found]))
 
     def _again(self, state: Asking, error: FlowError, at: float) -> State:
+        if not isinstance(error, Unreachable):
+            raise error
+        asked = error.retry_after or 0.0
         if (
-            not isinstance(error, Unreachable)
-            or error.reason == "tls"
+            error.reason == "tls"
             or state.attempt + 1 >= BACKOFF.attempts
-            or (error.retry_after or 0.0) > BACKOFF.retry_after_max
+            or asked > BACKOFF.retry_after_max
         ):
             raise error
-        pause = max(error.retry_after or 0.0, BACKOFF.pause(state.attempt, state.seed))
+        pause = max(asked, BACKOFF.pause(state.attempt, state.seed))
         return Pausing(at + pause, evolve(state, attempt=state.attempt + 1))
 
 
@@ -409,8 +412,10 @@ def agrees(advertised: AuthorizationServer, own: AuthorizationServer) -> bool:
 
 def snake_case(body: Object) -> Object:
     """*body* with camelCase member names, protobuf's JSON spelling, in the spelling of the RFCs."""
-    names = [re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).lower() for name in body]
-    renamed = Object(zip(names, body.values(), strict=True))
-    both = {name for name, own in zip(names, body, strict=True) if own in body.repeated}
-    renamed.repeated = repeated(names) | both
+    renamed = Object((_snake_case(name), value) for name, value in body.items())
+    renamed.repeated = repeated(map(_snake_case, body)) | set(map(_snake_case, body.repeated))
     return renamed
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", name).lower()

@@ -51,7 +51,7 @@ class Error(Exception):
     ``reason`` is a stable word that programs may branch on.
     """
 
-    def __init__(self, message: str = "", *, reason: str = "") -> None:
+    def __init__(self, message: str, *, reason: str = "") -> None:
         super().__init__(escape(message))
         self.reason = reason
 
@@ -108,7 +108,7 @@ class Unreachable(FlowError):
 
     def __init__(
         self,
-        message: str = "",
+        message: str,
         *,
         reason: str = "",
         retry_after: float | None = None,
@@ -153,7 +153,7 @@ class UnexpectedEvent(Error):
 
 def _again(kind: type[Error], args: tuple[object, ...], members: dict[str, object]) -> Error:
     """An unpickled error: the same, without its message being made anew."""
-    error = kind.__new__(kind, *args)
+    error = kind.__new__(kind)
     error.args = args
     vars(error).update(members)
     return error

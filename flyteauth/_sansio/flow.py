@@ -325,7 +325,7 @@ def _structure(kind: Any, saved: Any) -> Any:
         hints = typing.get_type_hints(kind)
         names = {attribute.name for attribute in attrs.fields(kind)}
         if _only(dict, saved).keys() != names:
-            raise ValueError(names)
+            raise ValueError
         return kind(**{name: _structure(hints[name], value) for name, value in saved.items()})
     if isinstance(kind, types.UnionType):  # the only unions are X | None
         (inner,) = (inner for inner in typing.get_args(kind) if inner is not types.NoneType)
@@ -336,12 +336,12 @@ def _structure(kind: Any, saved: Any) -> Any:
     if kind is float and type(saved) is int:
         saved = float(saved)
     if kind not in _SIMPLE or (kind is float and not math.isfinite(_only(float, saved))):
-        raise ValueError(kind)
+        raise ValueError
     return _only(kind, saved)
 
 
 def _only(kind: type[T], saved: Any) -> Any:
     """*saved*, if it is exactly of *kind*: True is no number here."""
     if type(saved) is not kind:
-        raise TypeError(kind)
+        raise TypeError
     return saved

@@ -111,7 +111,7 @@ def repeated(names: Iterable[str]) -> frozenset[str]:
 
 
 def _no_constant(name: str) -> float:
-    raise ValueError(name)  # NaN and Infinity are not JSON
+    raise ValueError  # NaN and Infinity are not JSON
 
 
 def parse_object(response: Response, host: str = "") -> Object:
@@ -122,17 +122,21 @@ def parse_object(response: Response, host: str = "") -> Object:
             f"{where}the answer is larger than {BODY_MAX} bytes; check the endpoint",
             reason="too_large",
         )
-    try:
-        parsed = json.loads(
-            response.body.decode("utf-8-sig"),
-            object_pairs_hook=_object,
-            parse_constant=_no_constant,
-        )
-    except (ValueError, RecursionError):
-        parsed = None
-    if not isinstance(parsed, Object):
+    parsed = json_object(response.body)
+    if parsed is None:
         raise InvalidResponse(where + _not_json(response), reason="not_json")
     return parsed
+
+
+def json_object(text: bytes) -> Object | None:
+    """The JSON object that *text* is, or None if it is something else."""
+    try:
+        parsed = json.loads(
+            text.decode("utf-8-sig"), object_pairs_hook=_object, parse_constant=_no_constant
+        )
+    except (ValueError, RecursionError):
+        return None
+    return parsed if isinstance(parsed, Object) else None
 
 
 def is_html(response: Response) -> bool:

@@ -238,7 +238,7 @@ def expiry(access_token: str) -> float | None:
     match = _JWT.fullmatch(access_token)
     try:
         segment = match[1] if match else ""
-        claims = json.loads(urlsafe_b64decode(segment + "=" * (-len(segment) % 4)))
+        claims = json.loads(urlsafe_b64decode(segment + "=="))  # too much padding does no harm
         ends = claims.get("exp")
         number = float(ends) if type(ends) in {int, float} else math.nan
     except (ValueError, OverflowError, RecursionError, AttributeError):
@@ -252,8 +252,7 @@ def _time(text: str) -> float | None:
     if match is None:
         raise ValueError
     day, time, fraction, zone = match.groups()
-    zone = "+00:00" if zone in "Zz" else zone
-    whole = datetime.fromisoformat(f"{day}T{time}{zone}")
+    whole = datetime.fromisoformat(f"{day}T{time}{zone.upper()}")
     if whole.year == 1:
         return None
     return whole.timestamp() + float(fraction or 0)

@@ -89,7 +89,7 @@ def _text(saved: object) -> str:
 def _time(saved: object) -> float:
     time = float(saved) if type(saved) is int else _only(float, saved)
     if not math.isfinite(time):
-        raise TypeError(time)
+        raise TypeError
     return time
 
 
@@ -108,7 +108,7 @@ def _shared(saved: object) -> tuple[tuple[str, str, str | None], ...]:
 def _line(saved: object) -> tuple[str, str, str | None]:
     line = _only(list, saved)
     if len(line) != 3:
-        raise TypeError(line)
+        raise TypeError
     return _text(line[0]), _text(line[1]), _or_none(_text)(line[2])
 
 
@@ -122,7 +122,7 @@ def _token(saved: object) -> Token:
 
 def _only(kind: type[T], saved: object) -> T:
     if type(saved) is not kind:
-        raise TypeError(kind)
+        raise TypeError
     return saved
 
 
@@ -154,7 +154,7 @@ def _members(kinds: Mapping[str, Callable[[object], object]], saved: object) -> 
     """What *saved* has under the names of *kinds*; TypeError if that is not exactly all."""
     members: dict[str, object] = _only(dict, saved)
     if members.keys() != kinds.keys():
-        raise TypeError(members.keys())
+        raise TypeError
     return {name: kinds[name](value) for name, value in members.items()}
 
 

@@ -142,7 +142,7 @@ def judge_pasted(
         return _judge_code(text, base, state, issuer)
     text = text.partition("#")[0]  # a browser hands fragments on
     is_query = "?" not in text and "=" in text.partition("/")[0]
-    where, _, query = ("", "", text) if is_query else text.partition("?")
+    where, query = ("", text) if is_query else text.partition("?")[::2]
     if where and (reply := _judge_address(where, redirect_uri)):
         return reply
     if not _TARGET.fullmatch(query):
@@ -200,7 +200,7 @@ def _authority(request: IncomingRequest) -> tuple[str | None, str]:
 
 def _authorities(netloc: str) -> frozenset[str]:
     """All names of this machine on the port of *netloc*: browsers and proxies swap them."""
-    port = netloc.rpartition("]")[2].rpartition(":")[2]
+    port = netloc.rpartition(":")[2]
     names = {f"{name}:{port}" for name in _LOOPBACKS} if port.isdecimal() else set(_LOOPBACKS)
     if port == "80":
         names.update(_LOOPBACKS)  # the default port is left out (RFC 9110 §4.2.1)

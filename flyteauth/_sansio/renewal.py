@@ -66,9 +66,9 @@ def plan(
     return UseAndRefresh() if renewable else Use(token.expires_at)
 
 
-def will_do(token: Token, rejected: str | None, at: float, *, silent: bool = False) -> bool:
+def will_do(token: Token, rejected: str | None, at: float) -> bool:
     """Whether *token* can be handed out at time *at*, fresh or ageing; see plan."""
-    return isinstance(plan(token, rejected, at, 0.0, silent=silent), Use | UseAndRefresh)
+    return isinstance(plan(token, rejected, at, 0.0), Use | UseAndRefresh)
 
 
 def ageing(token: Token, jitter: float) -> float:

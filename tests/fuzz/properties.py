@@ -44,6 +44,7 @@ def proper(error: Error, secret_in: bytes | None = None) -> None:
     assert escape(said) == said
     assert len(said) <= MESSAGE_MAX
     assert "; " in said, said
+    assert not re.search(r"\bNone\b", said), said
     assert escape(error.reason) == error.reason
     assert len(error.reason) <= REASON_MAX
     if secret_in is not None and CANARY.encode() in secret_in:

@@ -77,7 +77,7 @@ def test_success_says_who_and_where() -> None:
         (OAuth2Error("x", hint="call Bob"), "answered x; call Bob"),
         (InvalidResponse("bad\x1b[2J; log in"), "Bad\\x1b[2J; log in"),
         (Error("y" * 1000), "…"),
-        (Error(), BROKEN.message),
+        (Error(""), BROKEN.message),
         (ValueError("canary"), BROKEN.message),
         (KeyboardInterrupt("canary"), CANCELLED.message),
     ],

@@ -18,7 +18,7 @@ from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from flyteauth._sansio.client import AuthorizationServer, parse_metadata
-from flyteauth._sansio.errors import FlowError, ReauthRequired, UnexpectedEvent, escape
+from flyteauth._sansio.errors import FlowError, ReauthRequired, UnexpectedEvent
 from flyteauth._sansio.flow import (
     Done,
     Effect,
@@ -40,6 +40,7 @@ from flyteauth._sansio.http import Request, Response, get, parse_object
 from flyteauth._sansio.value import Value
 from flyteauth.devserver.model import ControlPlane, Settings
 
+from ..fuzz.properties import proper
 from . import strategies
 
 T = TypeVar("T")
@@ -77,18 +78,10 @@ def outcome(action: Callable[[], T]) -> T | FlowError:
     try:
         value = action()
     except FlowError as error:
-        assert_presentable(error)
+        proper(error)
         return error
     assert_finite(value)
     return value
-
-
-def assert_presentable(error: FlowError) -> None:
-    """A message is one line, escaped, and not the server's novel."""
-    text = str(error)
-    assert text
-    assert escape(text) == text
-    assert len(text) < 2000
 
 
 def assert_finite(value: object) -> None:
@@ -110,8 +103,9 @@ def check_step(
 ) -> None:
     """One square of states × events: a state, an end, or the right kind of error."""
     if not isinstance(event, ANSWERS[type(flow.effect(state))]):
-        with pytest.raises(UnexpectedEvent):
+        with pytest.raises(UnexpectedEvent) as raised:
             flow.advance(state, event)
+        assert str(raised.value) == str(UnexpectedEvent(state, event))
         return
     after = outcome(lambda: flow.advance(state, event))
     if not isinstance(after, Done | FlowError):
@@ -173,7 +167,7 @@ class Conversation(RuleBasedStateMachine):
         try:
             after = self.flow.advance(before, event)
         except FlowError as error:
-            assert_presentable(error)
+            proper(error)
             after = self.end = error
         else:
             assert_finite(after)

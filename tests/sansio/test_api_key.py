@@ -216,3 +216,24 @@ def test_no_organisation_and_an_empty_one_are_the_same() -> None:
 @pytest.mark.req("SEC-01")
 def test_the_secret_is_not_in_the_repr() -> None:
     assert CANARY not in repr(ApiKey("h", "id", CANARY))
+
+
+@pytest.mark.parametrize("padding", ["", "=", "==", "==="])
+def test_padding_may_be_right_wrong_or_missing(padding: str) -> None:
+    for org in ("o", "or", "org", "W", "oW", "orW", "orgW"):  # W is X at the end of a group
+        key = ApiKey("h", "c", "s", org)
+        assert decode_api_key(key.encode().rstrip("=") + padding) == key
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "kept"),
+    [
+        ("http://localhost:8080", "http://localhost:8080"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+        ("http://localhostX:8080", "localhostX:8080"),
+        ("https://localhost:8080", "localhost:8080"),
+        ("HTTP://127.0.0.1", "http://127.0.0.1"),
+    ],
+)
+def test_only_plain_http_to_this_machine_keeps_its_scheme(endpoint: str, kept: str) -> None:
+    assert decode_api_key(ApiKey(endpoint, "c", "s").encode()).endpoint == kept

@@ -46,6 +46,7 @@ from flyteauth._sansio.flow import (
 from flyteauth._sansio.http import Request, Response
 from flyteauth._sansio.tokens import Token
 
+from ..fuzz.properties import proper
 from . import strategies
 from .conversation import (
     BASE,
@@ -91,6 +92,7 @@ def redirect(**parameters: str) -> RedirectReceived:
 def refused(event: RedirectReceived, flow: AuthorizationCode = FLOW) -> FlowError:
     with pytest.raises(FlowError) as raised:
         flow.advance(AUTHORIZING, event)
+    proper(raised.value)
     return raised.value
 
 
@@ -417,6 +419,7 @@ def test_a_server_that_rules_out_s256_is_refused_one_that_says_nothing_is_not() 
         with pytest.raises(MissingMetadata) as raised:
             AuthorizationCode(Client(server, "cli")).start(bytes(96), REDIRECT_URI)
         assert raised.value.reason == "pkce"
+        proper(raised.value)
     fine: list[tuple[str, ...]] = [(), ("S256",), ("plain", "S256")]
     for methods in fine:
         server = evolve(SERVER, code_challenge_methods_supported=methods)
@@ -502,9 +505,10 @@ def test_a_person_can_be_asked_which_account_to_use() -> None:
 def test_a_server_that_does_not_like_the_prompt_is_named(
     error: str, is_of_the_prompt: bool
 ) -> None:
-    event = redirect(error=error, state=STATE)
+    event = redirect(error=error, state=STATE, error_description="why")
     said = refused(event, evolve(FLOW, prompt="select_account"))
     assert said.reason == error
+    assert "(why)" in str(said)
     assert ("prompt=select_account; log out there first" in str(said)) is is_of_the_prompt
     assert "prompt" not in str(refused(event))
 
@@ -548,6 +552,13 @@ def test_an_error_with_our_state_is_the_servers_no() -> None:
     )
     assert isinstance(error, OAuth2Error)
     assert (error.error, error.description, error.uri) == ("access_denied", "\\x1b[31mno", "")
+    page = "https://as.example/why"
+    error = refused(redirect(error="access_denied", state=STATE, error_uri=page))
+    assert isinstance(error, OAuth2Error)
+    assert (error.description, error.uri) == ("", page)
+    error = refused(redirect(error="access_denied", state=STATE))
+    assert isinstance(error, OAuth2Error)
+    assert (error.description, error.uri) == ("", "")
 
 
 @pytest.mark.req("ERR-02")
@@ -655,6 +666,13 @@ def test_any_answer_uses_up_the_code(
     assert raised.value.reason == reason
 
 
+@pytest.mark.req("TOK-08")
+def test_what_was_asked_is_granted_where_the_server_does_not_say() -> None:
+    end = AuthorizationCode(CLIENT, ("b", "a")).advance(REDEEMING, answer(GRANTED))
+    assert isinstance(end, Done)
+    assert end.value.scopes == ("a", "b")
+
+
 @pytest.mark.req("COD-06")
 def test_nothing_of_the_login_is_left_in_its_result() -> None:
     end = FLOW.advance(REDEEMING, answer(GRANTED))
@@ -680,6 +698,7 @@ def test_with_openid_an_id_token_is_required_and_checked() -> None:
         with pytest.raises(InvalidResponse) as raised:
             evolve(flow, verified=verified).advance(state, granted(**members))
         assert raised.value.reason == reason
+        proper(raised.value)
     assert isinstance(flow.advance(REDEEMING, granted(id_token="not.looked.at")), Done)
 
 

@@ -97,3 +97,10 @@ def test_what_is_written_is_read(written: list[tuple[str, dict[str, str]]]) -> N
 def test_any_text_ends_in_some_challenges(fields: list[str]) -> None:
     for found in parse_challenges(fields):
         assert found.scheme == found.scheme.lower()
+
+
+def test_a_challenge_after_one_with_a_single_value_is_read() -> None:
+    assert parse_challenges(["Negotiate YWJj==, Bearer error=x"]) == (
+        Challenge("negotiate", {}, "YWJj=="),
+        Challenge("bearer", {"error": "x"}),
+    )

@@ -35,6 +35,7 @@ def form(request: Request) -> dict[str, str]:
 
 def credentials(request: Request) -> str | None:
     header = request.header("authorization")
+    assert all(name == name.lower() for name, _ in request.headers)  # RFC 9113 §8.2.1
     return None if header is None else b64decode(header.removeprefix("Basic ")).decode()
 
 

@@ -314,3 +314,44 @@ def test_arguments_are_left_out_but_words_are_not() -> None:
     assert complaint(said, ["login", "--key", "bad", "hunter2", "hunter2/3"]) == (
         "login --key: bad value '…' in '…'"
     )
+
+
+def test_the_setting_that_a_command_stands_in_is_named_in_every_case() -> None:
+    assert "the command of admin.command by hand" in refusal("")
+    expired = refusal(members(expires_at=AT), setting="admin.proxyCommand")
+    assert "the command of admin.proxyCommand by hand" in expired
+
+
+def test_a_lifetime_that_is_there_twice_is_refused() -> None:
+    assert "same thing twice" in refusal('{"token": "t", "expires_in": 1, "expires_in": 2}')
+
+
+@pytest.mark.parametrize(
+    ("value", "expires_at"),
+    [
+        (1, 1.0),
+        (3e11 - 1, 3e11 - 1),
+        (3e11, 3e8),
+        (3e14 - 1000, 3e11 - 1),
+        (3e14, None),
+        (3.00001e14, None),
+    ],
+)
+def test_seconds_and_milliseconds_are_told_apart(value: float, expires_at: float | None) -> None:
+    token = parse_output(members(expires_at=value).encode(), 0.0)
+    assert token.expires_at == expires_at
+
+
+@pytest.mark.parametrize("name", ["x" * length for length in range(8)])
+def test_a_jwt_of_any_length_tells(name: str) -> None:
+    assert parse(jwt(exp=LATER, sub=name)).expires_at == LATER
+
+
+def test_longer_arguments_are_left_out_first_and_short_ones_not_at_all() -> None:
+    assert complaint(b"a-zz11-b", ["zz11", "a-zz11-b"]) == "…"
+    assert complaint(b"x1y x1yz", ["x1y", "x1yz"]) == "x1y …"
+
+
+def test_a_line_of_a_complaint_is_cut() -> None:
+    assert complaint(b"a b " * 40) == ("a b " * 40).strip()
+    assert complaint(b"a b " * 41) == ("a b " * 41)[:159] + "…"

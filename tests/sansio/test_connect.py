@@ -10,6 +10,7 @@ from flyteauth._sansio.errors import FlowError, InvalidResponse, Unreachable
 from flyteauth._sansio.flow import ResponseReceived
 from flyteauth._sansio.http import Response
 
+from ..fuzz.properties import proper
 from . import strategies
 from .conversation import answer, outcome, reply
 
@@ -22,15 +23,21 @@ REQUEST = unary_request(
 def refused(response: Response) -> FlowError:
     with pytest.raises(FlowError) as raised:
         read_reply(REQUEST, answer(response))
+    proper(raised.value)
     return raised.value
 
 
 def test_a_call_is_a_post_of_one_json_message() -> None:
-    assert (REQUEST.method, REQUEST.url) == ("POST", f"https://flyte.example{PROCEDURE}")
-    assert REQUEST.body == b'{"limit":1}'
-    assert REQUEST.header("Content-Type") == "application/json"
-    assert REQUEST.header("Connect-Protocol-Version") == "1"
-    assert REQUEST.header("Authorization") == "x"
+    message = {"limit": 1, "filter": "a"}
+    request = unary_request("https://flyte.example/", PROCEDURE, message, (("x-token", "x"),))
+    assert (request.method, request.url) == ("POST", f"https://flyte.example{PROCEDURE}")
+    assert request.body == b'{"limit":1,"filter":"a"}'
+    assert request.headers == (
+        ("accept", "application/json"),
+        ("content-type", "application/json"),
+        ("connect-protocol-version", "1"),
+        ("x-token", "x"),
+    )
 
 
 def test_a_reply_is_a_json_object() -> None:
@@ -53,6 +60,7 @@ def test_a_reply_is_a_json_object() -> None:
         (501, "unimplemented", "check that the endpoint is a Flyte 2 control plane"),
         (500, "internal", "report this to whoever runs it"),
         (500, "unknown", "report this to whoever runs it"),
+        (500, "data_loss", "report this to whoever runs it"),
         (418, "new_code", "report this to whoever runs it"),
     ],
 )
@@ -90,6 +98,10 @@ def test_what_may_work_later_is_transient(response: Response) -> None:
         (reply(403, message="canary"), "status"),
         (reply(403, code=["canary"]), "status"),
         (Response(302, (("Location", "https://login.example/x?canary"),)), "redirect"),
+        (Response(300, (), b"canary"), "redirect"),
+        (Response(399, (), b"canary"), "redirect"),
+        (Response(299, (), b"canary"), "status"),
+        (Response(400, (), b"canary"), "status"),
     ],
 )
 def test_what_is_not_connect_at_all_is_invalid(response: Response, reason: str) -> None:
@@ -126,3 +138,8 @@ def test_another_refusal_is_what_the_control_plane_says() -> None:
 def test_any_bytes_are_a_message_or_an_error(received: ResponseReceived) -> None:
     message = outcome(lambda: read_reply(REQUEST, received))
     assert isinstance(message, FlowError) == (not isinstance(message, dict))
+
+
+def test_a_code_that_nobody_knows_is_cut() -> None:
+    assert refused(reply(418, code="x" * 40)).reason == "x" * 40
+    assert refused(reply(418, code="x" * 41)).reason == "x" * 39 + "…"

@@ -48,6 +48,7 @@ from flyteauth._sansio.flow import (
 from flyteauth._sansio.http import Response
 from flyteauth._sansio.tokens import Token
 
+from ..fuzz.properties import proper
 from . import strategies
 from .conversation import (
     CONVERSATIONS,
@@ -353,6 +354,7 @@ def device(**changed: Any) -> Response:
 def unusable(**changed: Any) -> str:
     with pytest.raises(InvalidResponse) as raised:
         parse_device_code(answer(device(**changed)))
+    proper(raised.value)
     return raised.value.reason
 
 
@@ -660,3 +662,23 @@ def test_another_process_does_not_go_on_after_the_end(state: State) -> None:
     FLOW.resume(state, 659.875)
     with pytest.raises(Expired):
         FLOW.resume(state, 660.0)
+
+
+@pytest.mark.req("TOK-08")
+def test_what_was_asked_is_granted_where_the_server_does_not_say() -> None:
+    end = DeviceAuthorization(CLIENT, ("b", "a")).advance(Polling(CODE), answer(GRANTED))
+    assert isinstance(end, Done)
+    assert end.value.scopes == ("a", "b")
+
+
+@pytest.mark.req("META-02")
+def test_one_host_may_be_spoken_to_without_tls() -> None:
+    plain = "http://as.lan/device"
+    told = answer(device(verification_uri=plain, verification_uri_complete=f"{plain}?c=1"))
+    flow = DeviceAuthorization(evolve(CLIENT, plain_host="as.lan"))
+    prompting = flow.advance(flow.start(), told)
+    assert isinstance(prompting, Prompting)
+    assert prompting.code.verification_uri == plain
+    assert prompting.code.verification_uri_complete == f"{plain}?c=1"
+    with pytest.raises(InvalidResponse):
+        FLOW.advance(FLOW.start(), told)

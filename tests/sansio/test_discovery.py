@@ -44,6 +44,7 @@ from flyteauth._sansio.flow import (
 )
 from flyteauth._sansio.http import Object, Request, Response, parse_object
 
+from ..fuzz.properties import proper
 from . import strategies
 from .conversation import (
     BASE,
@@ -123,6 +124,7 @@ def run(flow: Discovery[Any], *answers: Response | Event, seed: int = 0) -> tupl
         try:
             after = flow.advance(reloaded(STATES, state), event)
         except FlowError as error:
+            proper(error)
             end: Any = error
         else:
             if not isinstance(after, Done):
@@ -470,6 +472,7 @@ def test_rfc_8414_inserts_and_openid_appends(issuer: str, urls: list[str]) -> No
     assert asked == [f"GET {url}" for url in urls]
     assert isinstance(error, InvalidResponse)
     assert error.reason == "not_found"
+    assert "publishes no authorization server metadata; " in str(error)
 
 
 def test_both_documents_of_an_issuer_are_merged_and_the_first_one_leads() -> None:
@@ -539,6 +542,7 @@ def test_an_issuer_that_is_none_is_refused_before_anything_is_sent(issuer: str) 
     with pytest.raises(ConfigError) as raised:
         issuer_metadata(issuer)
     assert raised.value.reason == "issuer"
+    proper(raised.value)
 
 
 @pytest.mark.req("META-01")
@@ -628,6 +632,7 @@ def test_both_spellings_are_one() -> None:
 def test_a_path_goes_below_the_endpoints_own() -> None:
     assert at("https://h.example/", "/x") == at("https://h.example", "/x") == "https://h.example/x"
     assert at("https://h.example/flyte/", "/x") == "https://h.example/flyte/x"
+    assert at("https://h.example/X/", "/x") == "https://h.example/X/x"
 
 
 @pytest.mark.req("META-11")
@@ -806,3 +811,98 @@ def test_any_text_is_a_redirect_uri_and_an_issuer_or_a_refusal(text: str) -> Non
     except ConfigError:
         return
     assert all(place.url.startswith(("https://", "http://")) for place in flow.places)
+
+
+# A control plane that the user lets be without TLS.
+
+LAN = "http://flyte.lan"
+PLAIN = {"issuer": LAN, "token_endpoint": f"{LAN}/token", "authorization_endpoint": f"{LAN}/auth"}
+
+
+@pytest.mark.req("META-02")
+def test_one_host_may_be_spoken_to_without_tls() -> None:
+    moved = Response(302, (("Location", "/elsewhere"),))
+    told = [ABSENT, moved, reply(200, **PLAIN)]
+    asked, server = run(authorization_server(LAN), *told)
+    assert asked == [
+        f"POST {LAN}{OAUTH2_METADATA}",
+        f"GET {LAN}{WELL_KNOWN_OAUTH}",
+        f"GET {LAN}/elsewhere",
+    ]
+    assert server.token_endpoint == f"{LAN}/token"
+    asked, client = run(public_client(LAN), ABSENT, moved, reply(200, client_id="cli"))
+    assert asked[-1] == f"GET {LAN}/elsewhere"
+    assert client.client_id == "cli"
+    asked, server = run(issuer_metadata(LAN, "flyte.lan"), moved, reply(200, **PLAIN), ABSENT)
+    assert f"GET {LAN}/elsewhere" in asked
+    assert server.token_endpoint == f"{LAN}/token"
+
+
+@pytest.mark.req("META-02")
+def test_no_other_host_may() -> None:
+    _, error = run(authorization_server(ENDPOINT), reply(200, **PLAIN))
+    assert isinstance(error, InvalidResponse)
+    assert error.reason == "authorization_endpoint"
+    with pytest.raises(ConfigError):
+        issuer_metadata(LAN, "other.lan")
+
+
+def test_a_redirect_to_nowhere_is_not_followed() -> None:
+    asked, error = run(authorization_server(ENDPOINT), ABSENT, Response(302))
+    assert asked == [POST_METADATA, GET_METADATA]
+    assert "redirects to nowhere instead" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [(299, "status"), (300, "redirect"), (399, "redirect"), (400, "status")]
+)
+def test_which_statuses_are_redirects(status: int, reason: str) -> None:
+    _, error = run(authorization_server(ENDPOINT), Response(status), Response(status))
+    assert error.reason == reason
+
+
+def test_flyte_that_names_no_server_once_has_said_so() -> None:
+    nothing = reply(200, issuer=ISSUER)
+    assert run(authorization_server(ENDPOINT), nothing, ABSENT) == (
+        [POST_METADATA, GET_METADATA],
+        None,
+    )
+
+
+def test_over_connect_an_empty_message_is_asked_for() -> None:
+    flows: list[Discovery[Any]] = [authorization_server(ENDPOINT), public_client(ENDPOINT)]
+    for flow in flows:
+        effect = flow.effect(flow.start(0))
+        assert isinstance(effect, SendRequest)
+        assert effect.request.body == b"{}"
+
+
+@pytest.mark.parametrize("path", ["/tenantX", "/tenantX/", "/tenantX//"])
+def test_only_slashes_at_the_end_of_an_issuer_make_no_difference(path: str) -> None:
+    asked, _ = run(issuer_metadata(ISSUER + path), ABSENT, ABSENT)
+    assert asked == [
+        f"GET {ISSUER}{WELL_KNOWN_OAUTH}/tenantX",
+        f"GET {ISSUER}/tenantX/.well-known/openid-configuration",
+    ]
+
+
+@pytest.mark.parametrize("length", [39, 40, 41])
+def test_a_header_that_is_none_is_shown_cut(length: int) -> None:
+    with pytest.raises(InvalidResponse) as raised:
+        parse_public_client(Object(authorization_metadata_key="é" * length))
+    proper(raised.value)
+    assert ("é" * 39 + "…" in str(raised.value)) is (length > 40)
+
+
+@pytest.mark.parametrize("length", [79, 80, 81])
+def test_a_url_that_is_none_is_shown_cut(length: int) -> None:
+    url = ("https://é.example/" + "x" * 80)[:length]
+    with pytest.raises(InvalidResponse) as redirect:
+        check_redirect_uri(url)
+    with pytest.raises(ConfigError) as issuer:
+        issuer_metadata(url)
+    for raised in (redirect.value, issuer.value):
+        proper(raised)
+        assert (url[:79] + "…" in str(raised)) is (length > 80)
+    _, error = run(issuer_metadata(ISSUER), reply(200, issuer=url), ABSENT)
+    assert (url[:79] + "…" in str(error)) is (length > 80)

@@ -115,7 +115,7 @@ def test_every_error_of_the_core_is_public() -> None:
 def test_a_message_is_escaped_wherever_it_comes_from() -> None:
     assert str(ConfigError("a\nb", reason="r")) == "a\\nb"
     assert ConfigError("a", reason="r").reason == "r"
-    assert Error().reason == ""
+    assert Error("a").reason == ""
 
 
 @pytest.mark.req("ERR-01")

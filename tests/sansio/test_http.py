@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from datetime import UTC, datetime
 from urllib.parse import parse_qsl
 
 import pytest
@@ -22,6 +23,7 @@ from flyteauth._sansio.http import (
     ascii_url,
     get,
     host_of,
+    http_date,
     is_html,
     is_loopback,
     is_secure,
@@ -29,6 +31,7 @@ from flyteauth._sansio.http import (
     member,
     origin,
     parse_object,
+    plain_host,
     post_form,
     post_json,
     required,
@@ -57,9 +60,13 @@ def test_a_form_leaves_out_parameters_without_a_value() -> None:
 def test_requests_ask_for_exactly_json() -> None:
     # Flyte's gateway compares the header literally: a list of types means another spelling.
     assert get("https://h/").headers == (("accept", "application/json"),)
-    request = post_json("https://h/", {}, (("authorization", "x"),))
-    assert request.body == b"{}"
-    assert request.header("Content-Type") == "application/json"
+    request = post_json("https://h/", {"a": 1, "b": 2}, (("authorization", "x"),))
+    assert request.body == b'{"a":1,"b":2}'
+    assert request.headers == (
+        ("accept", "application/json"),
+        ("content-type", "application/json"),
+        ("authorization", "x"),
+    )
     assert request.header("Authorization") == "x"
 
 
@@ -188,7 +195,7 @@ def test_any_bytes_are_an_object_or_a_refusal(response: Response) -> None:
     body = outcome(lambda: parse_object(response))
     if isinstance(body, FlowError):
         return
-    for name in body:
+    for name in (*strategies.TOKEN, *strategies.METADATA):
         outcome(lambda name=name: member(body, name))  # type: ignore[misc]
         outcome(lambda name=name: texts(body, name))  # type: ignore[misc]
 
@@ -279,6 +286,25 @@ def test_all_three_forms_of_a_date_are_read(value: str) -> None:
     assert retry_after(Response(503, (("retry-after", value),)), NOVEMBER_6 - 10) == 10
 
 
+@pytest.mark.req("NET-02")
+@pytest.mark.parametrize(("year", "century"), [("00", 2000), ("69", 2000), ("70", 1900)])
+def test_a_year_of_two_digits_is_in_1970_to_2069(year: str, century: int) -> None:
+    for written, day in ((year, "Sunday, 06-Nov-"), (f"{century + int(year)}", "Sun, 06 Nov ")):
+        at = http_date(f"{day}{written} 08:49:37 GMT")
+        assert at == datetime(century + int(year), 11, 6, 8, 49, 37, tzinfo=UTC).timestamp()
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="only POSIX systems change their zone")
+def test_a_date_is_the_same_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "XXX-5")
+    time.tzset()
+    try:
+        assert http_date("Sun, 06 Nov 1994 08:49:37 GMT") == NOVEMBER_6
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 @given(strategies.header_values, strategies.times)
 def test_retry_after_is_finite_whatever_comes(value: str, at: float) -> None:
     wait = retry_after(Response(429, (("retry-after", value),)), at)
@@ -286,6 +312,21 @@ def test_retry_after_is_finite_whatever_comes(value: str, at: float) -> None:
 
 
 # URLs.
+
+
+@pytest.mark.req("META-02")
+@pytest.mark.parametrize(
+    ("endpoint", "host"),
+    [
+        ("http://Flyte.lan:8080/x", "flyte.lan"),
+        ("HTTP://flyte.lan", "flyte.lan"),
+        ("https://flyte.lan", None),
+        ("dns:///flyte.lan", None),
+        ("flyte.lan", None),
+    ],
+)
+def test_only_http_that_was_asked_for_names_a_plain_host(endpoint: str, host: str | None) -> None:
+    assert plain_host(endpoint) == host
 
 
 @pytest.mark.req("META-02")

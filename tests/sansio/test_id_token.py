@@ -16,6 +16,7 @@ from flyteauth._sansio.errors import InvalidResponse
 from flyteauth._sansio.id_token import check, check_refreshed, subject
 from flyteauth._sansio.tokens import Token
 
+from ..fuzz.properties import proper
 from . import strategies
 from .conversation import outcome
 
@@ -201,6 +202,7 @@ def test_a_refreshed_id_token_names_the_same_issuer_and_person(
     with pytest.raises(InvalidResponse) as raised:
         check_refreshed(id_token(**changed), id_token(), CLIENT)
     assert raised.value.reason == f"id_token.{reason}"
+    proper(raised.value)
 
 
 @pytest.mark.req("IDT-08")

@@ -318,3 +318,50 @@ def test_traces_tell_refresh_tokens_apart_and_do_not_show_them(one: str, other: 
     assert (trace(one) == trace(other)) == (one == other)
     assert len(one) < 8 or one not in trace(one)
     assert trace(None) == trace("") == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "hosts"),
+    [
+        ("h", ["Hx", "h", "h:443"]),
+        ("h:8080", ["Hx", "h:8080"]),
+        ("h/X/p", ["Hx", "h/X/p", "h:443/X/p"]),
+        ("h:8080/p", ["Hx", "h:8080/p"]),
+    ],
+)
+def test_the_port_stands_before_the_path(key: str, hosts: list[str]) -> None:
+    assert [place.address for place in places("flyte", "dns:///Hx", key)] == [*hosts, *hosts]
+
+
+def test_only_slashes_at_the_end_of_an_endpoint_go() -> None:
+    assert spelled("flyte", "dns:///h/X//", "h/X")[0] == "h/X"
+
+
+def test_a_trace_has_128_bits() -> None:
+    assert len(trace("r")) == 32
+
+
+LATEST = 253_402_300_800
+
+
+@pytest.mark.parametrize(
+    ("ends", "known"),
+    [(0, False), (0.5, True), (1, True), (LATEST - 1, True), (LATEST, False), (LATEST + 1, False)],
+)
+def test_a_time_is_after_1970_and_before_the_year_10000(ends: float, known: bool) -> None:
+    assert expiry(jwt({"exp": ends})) == (float(ends) if known else None)
+    (text,) = Place("flytectl", "h").written(Token("a", AT, ends)).values()
+    assert text is not None
+    assert (json.loads(text)["expiry"] != "0001-01-01T00:00:00Z") is known
+
+
+@pytest.mark.parametrize("padding", range(8))
+def test_a_jwt_of_any_length_says_when_it_ends(padding: int) -> None:
+    assert expiry(jwt({"exp": 5, "sub": "x" * padding})) == 5.0
+
+
+@pytest.mark.parametrize("zone", ["Z", "z", "+00:00", "-00:00"])
+def test_every_spelling_of_utc_is_read(zone: str) -> None:
+    found = of_go(json.dumps({"access_token": "a", "expiry": f"2027-01-15T08:00:30{zone}"}))
+    assert found is not None
+    assert found.expires_at == 1_800_000_030.0

@@ -284,3 +284,42 @@ def test_half_an_address_is_no_host(text: str) -> None:
 def test_an_address_that_ends_in_a_wide_digit_is_that_address() -> None:
     assert canonical_host("1.1.1.\uff11") == "1.1.1.1"
     assert canonical_host("1.1.1.\uff11\uff11\uff11\uff11") == ""
+
+
+@pytest.mark.req("BRR-02")
+@pytest.mark.parametrize(("port", "is_one"), [(0, False), (1, True), (65535, True), (65536, False)])
+def test_a_port_is_one_of_65535(port: int, is_one: bool) -> None:
+    text = f"https://files.example.com:{port}"
+    if is_one:
+        assert parse_origin(text) == ("https", "files.example.com", port)
+        return
+    with pytest.raises(ConfigError):
+        parse_origin(text)
+
+
+@pytest.mark.req("BRR-02")
+def test_one_host_may_be_named_without_tls() -> None:
+    assert Origins().including(["http://flyte.lan"], "flyte.lan").allow("http://flyte.lan/x")
+    with pytest.raises(ConfigError, match="unencrypted"):
+        Origins().including(["http://flyte.lan"], "other.lan")
+
+
+def test_a_name_has_at_most_253_characters() -> None:
+    longest = ".".join(["a" * 61] * 4 + ["b" * 5])
+    assert len(longest) == 253
+    assert data_plane_domain(longest) == canonical_host(longest) == longest
+    assert data_plane_domain(f"a{longest}") is None
+    assert canonical_host(f"a{longest}") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "shared"),
+    [("co.uk", True), ("co.com", False), ("acme.uk", False), ("com.acme.uk", False)],
+)
+def test_what_a_country_shares_is_two_labels(text: str, shared: bool) -> None:
+    assert data_plane_domain(text) == (None if shared else text)
+
+
+@pytest.mark.parametrize(("text", "is_one"), [("a.1b.com", True), ("a.b.1c", False)])
+def test_only_the_last_label_has_to_begin_with_a_letter(text: str, is_one: bool) -> None:
+    assert (data_plane_domain(text) is not None) is is_one

@@ -373,6 +373,7 @@ def test_an_address_or_its_query_that_is_pasted_settles(text: str) -> None:
 def test_a_code_alone_is_taken_on_the_word_of_the_person(text: str) -> None:
     verdict = pasted(text)
     assert isinstance(verdict, Settle)
+    assert verdict.guessed
     expected = "a+b/c" * 5 if "%2F" in text else CODE
     assert parse_redirect(verdict.uri) == {"code": expected, "state": STATE, "iss": ISSUER}
     verdict = pasted(text, issuer=None)
@@ -386,6 +387,9 @@ def test_a_code_alone_is_taken_on_the_word_of_the_person(text: str) -> None:
     [
         ("", "empty"),
         (" <> ", "empty"),
+        ("x" * TARGET_MAX + "=", "too_long"),
+        ("x" * 15, "no_code"),
+        ("localhost:53593/a=b", "path"),
         ("yes", "no_code"),
         ("WDJB-MJHT", "no_code"),
         ("two words that are long enough", "no_code"),
@@ -416,9 +420,8 @@ def test_a_code_alone_is_taken_on_the_word_of_the_person(text: str) -> None:
     ],
 )
 def test_what_is_wrong_with_a_paste_is_said_and_settles_nothing(text: str, reason: str) -> None:
-    verdict = pasted(text)
-    assert isinstance(verdict, Reply)
-    assert verdict.reason == reason
+    status = {"too_long": 414, "host": 421, "path": 404}.get(reason, 400)
+    assert pasted(text) == Reply(status, reason)
 
 
 @pytest.mark.req("CBK-21")
@@ -470,3 +473,63 @@ _TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=50)
 def test_where_the_browser_was_sent_can_be_pasted(state: str, code: str) -> None:
     query = urlencode({"code": code, "state": state})
     assert judge_pasted(f"{URI}?{query}", URI, state) == Settle(f"{URI}?{query}")
+
+
+@pytest.mark.parametrize("code", ["x" * 16, "X" * 16, "codeX-of-Xs-and-more", "x" * TARGET_MAX])
+def test_a_code_has_sixteen_characters_or_more_of_any_kind(code: str) -> None:
+    verdict = pasted(code)
+    assert isinstance(verdict, Settle)
+    assert parse_redirect(verdict.uri)["code"] == code
+
+
+@pytest.mark.parametrize("tail", ["?X=1#X", "?X=1", "#X"])
+@pytest.mark.parametrize("text", [CODE, f"http://localhost:1/cb?{QUERY}", f"?{QUERY}"])
+def test_query_and_fragment_of_a_redirect_uri_are_not_repeated(text: str, tail: str) -> None:
+    uri = f"http://localhost:1/cb{tail}"
+    verdict = judge_pasted(text, uri, STATE)
+    assert isinstance(verdict, Settle)
+    assert verdict.uri.startswith("http://localhost:1/cb?code=")
+    assert parse_redirect(verdict.uri) == {"code": CODE, "state": STATE}
+    request = IncomingRequest("GET", f"/cb?{QUERY}", [("host", "localhost:1")])
+    assert judge(request, uri, STATE) == Settle(f"http://localhost:1/cb?{QUERY}")
+
+
+@pytest.mark.req("CBK-04")
+@pytest.mark.parametrize(
+    ("uri", "host", "settles"),
+    [
+        ("http://localhost/cb", "127.0.0.1", True),
+        ("http://localhost/cb", "[::1]", True),
+        ("http://[::1]/cb", "localhost", True),
+        ("http://[::1]:5/cb", "localhost:5", True),
+        ("http://App.lan:5/cb", "app.LAN:5", True),
+        ("http://localhost/cb", "localhost:5", False),
+        ("http://[::1]/cb", "localhost:1]", False),
+    ],
+)
+def test_a_redirect_uri_with_or_without_a_port(uri: str, host: str, settles: bool) -> None:
+    request = IncomingRequest("GET", f"/cb?{QUERY}", [("host", host)])
+    assert isinstance(judge(request, uri, STATE), Settle) is settles
+    assert isinstance(judge_pasted(f"{host}/cb?{QUERY}", uri, STATE), Settle) is settles
+
+
+def test_only_the_first_question_mark_begins_the_query() -> None:
+    query = f"{QUERY}&error_description=why?"
+    assert get(f"/callback?{query}") == Settle(f"{URI}?{query}")
+    assert pasted(f"{URI}?{query}") == Settle(f"{URI}?{query}")
+    assert parse_redirect(f"{URI}?{query}")["error_description"] == "why?"
+
+
+def test_only_the_first_equals_sign_ends_a_name() -> None:
+    assert parse_redirect(f"{URI}?code=a=b==") == {"code": "a=b=="}
+
+
+def test_the_longest_target_that_is_taken() -> None:
+    padding = TARGET_MAX - len(GOOD) - 3
+    assert isinstance(get(f"{GOOD}&x={'y' * padding}"), Settle)
+    assert get(f"{GOOD}&x={'y' * (padding + 1)}") == Reply(414, "too_long")
+
+
+@pytest.mark.parametrize("state", ["", "XXXX"])
+def test_a_redirect_without_a_state_is_nobodys(state: str) -> None:
+    assert isinstance(judge_pasted(f"code={CODE}", URI, state), Reply)

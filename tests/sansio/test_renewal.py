@@ -55,7 +55,6 @@ def test_fresh_ageing_expired(held: Token | None, at: float, planned: Plan) -> N
     assert plan(held, None, at, 0.0) == planned
 
 
-@pytest.mark.parametrize("silent", [True, False])
 @pytest.mark.parametrize(
     ("held", "rejected", "at", "will"),
     [
@@ -70,9 +69,12 @@ def test_fresh_ageing_expired(held: Token | None, at: float, planned: Plan) -> N
     ],
 )
 def test_what_is_fresh_or_ageing_will_do(
-    held: Token, rejected: str | None, at: float, will: bool, silent: bool
+    held: Token, rejected: str | None, at: float, will: bool
 ) -> None:
-    assert will_do(held, rejected, at, silent=silent) is will
+    assert will_do(held, rejected, at) is will
+    for silent in (True, False):
+        planned = plan(held, rejected, at, 0.0, silent=silent)
+        assert isinstance(planned, Use | UseAndRefresh) is will
 
 
 @pytest.mark.parametrize(

@@ -340,3 +340,20 @@ def test_a_token_can_go_without_its_refresh_token() -> None:
 def test_answers_carry_both_times() -> None:
     assert answer(reply(), 5.0) == ResponseReceived(reply(), 5.0, 5.0)
     assert answer(reply(), 5.0, 3.0) == ResponseReceived(reply(), 3.0, 5.0)
+
+
+@pytest.mark.req("TOK-11")
+@pytest.mark.parametrize("value", [5, [], {"a": 1}, None, ""])
+def test_a_description_that_is_no_text_is_none(value: Any) -> None:
+    error = refused(reply(400, error="access_denied", error_description=value, error_uri=value))
+    assert isinstance(error, OAuth2Error)
+    assert (error.description, error.uri) == ("", "")
+
+
+@pytest.mark.parametrize("length", [79, 80, 81])
+def test_where_a_redirect_leads_is_shown_cut(length: int) -> None:
+    host = ("login." * 20)[:length]
+    error = refused(reply(302, {"Location": f"https://{host}/canary"}))
+    assert (f"redirects to {host} (" in str(error)) is (length <= 80)
+    assert (f"redirects to {host[:79]}… (" in str(error)) is (length > 80)
+    assert "canary" not in str(error)

@@ -18,11 +18,26 @@ class Point(Value, hidden=("secret",), uncompared=("note",)):
     note: str = ""
 
 
+def test_what_is_a_field_is_known_when_the_class_is_made() -> None:
+    class Line(Value, hidden=("end",), uncompared=("start",)):
+        start: int
+        end: int = 1
+
+    assert Line.__match_args__ == ("start", "end")
+    assert repr(Line(0)) == "Line(start=0)"
+    assert Line(0) == Line(5)
+    assert Line(0) != Line(0, 2)
+
+
 class Nothing(Value):
     """No fields."""
 
 
 class Other(Value):
+    x: int
+
+
+class Another(Value):
     x: int
 
 
@@ -52,8 +67,10 @@ def test_a_value_is_made_of_its_fields_and_nothing_else(
 def test_equality_is_of_the_kind_and_of_what_is_compared() -> None:
     assert Point(1, note="a") == Point(1, note="b")
     assert hash(Point(1, note="a")) == hash(Point(1, note="b"))
+    assert hash(Point(1)) != hash(Point(2))
     assert Point(1, secret="a") != Point(1, secret="b")
     assert Other(1) != Point(1)
+    assert Other(1) != Another(1)
     assert Other(1) != (1,)
     assert Nothing() == Nothing()
     assert len({Nothing(), Nothing(), Other(1)}) == 2
@@ -69,9 +86,9 @@ def test_what_is_hidden_is_not_in_the_repr() -> None:
 
 def test_a_value_is_frozen() -> None:
     point = Point(1)
-    with pytest.raises(AttributeError, match="frozen"):
+    with pytest.raises(AttributeError, match="Point is frozen"):
         point.x = 2  # type: ignore[misc]
-    with pytest.raises(AttributeError, match="frozen"):
+    with pytest.raises(AttributeError, match="Point is frozen"):
         del point.x
     assert point == Point(1)
 
