@@ -9,7 +9,8 @@ import anyio
 from attrs import field, frozen
 
 from ._io.store.others import Others
-from ._lifetime import PATIENCE, TURN_DEADLINE
+from ._lifetime import TURN_DEADLINE
+from ._opening import PATIENCE
 from ._sansio.keyring_layouts import Place, Tool
 from ._sansio.record import Record
 from ._sansio.tokens import Token
