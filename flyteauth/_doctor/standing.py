@@ -76,8 +76,8 @@ class Standing(Value, hidden=("environ",)):
                 return f"A service calls {server} by its client secret; nobody logs in."
         if self.error is not None:
             return f"Whether you are logged in to {server} cannot be told."
-        if self._taken_from is not None:
-            return f"Logged in to {server} by {self._taken_from}; the first use takes that over."
+        if (tool := self._taken_from) is not None:
+            return f"Not logged in to {server}; the first use takes over the login of {tool}."
         if self.record is None:
             return f"Not logged in to {server}."
         if not self.is_authorised:

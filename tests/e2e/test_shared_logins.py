@@ -15,7 +15,7 @@ from flyteauth.devserver.serve import Running
 from ..io.rings import plain_text
 from ..services import require
 from .conftest import BROWSER, Ended, Home, Serve
-from .foreign import expire, refreshed
+from .foreign import expire, refreshed, with_backend
 
 PLAINTEXT: dict[str, Any] = {"PYTHON_KEYRING_BACKEND": "keyrings.alt.file.PlaintextKeyring"}
 USED = "refresh_token"
@@ -61,17 +61,6 @@ def real(home: Home, tool: str, *words: str) -> Pair:
     assert ended.status == 0, ended
     found: Pair = json.loads(ended.out.splitlines()[-1])
     return found
-
-
-def with_backend(home: Home) -> Path:
-    """A directory with the backend in it: the tool's environment need not have it."""
-    import keyrings.alt  # type: ignore[import-untyped]
-
-    directory = home.path / "backend"
-    if not directory.exists():
-        (directory / "keyrings").mkdir(parents=True)
-        (directory / "keyrings/alt").symlink_to(Path(keyrings.alt.__file__).parent)
-    return directory
 
 
 def configured(home: Home, running: Running, spelling: str = "{}", more: str = "") -> None:
@@ -229,7 +218,7 @@ def test_a_login_that_would_be_taken_over_is_told_of_and_left_where_it_is(
     before, asked = Path(ring.file_path).read_bytes(), len(running.plane.journal)
     ended = run(home, "status")
     first, *rest = ended.out.splitlines()
-    assert first == f"Logged in to {where} by flyte; the first use takes that over."
+    assert first == f"Not logged in to {where}; the first use takes over the login of flyte."
     said = " ".join(" ".join(rest).split())
     assert "shared flyte has a login in the keyring (" in said
     assert f"under {where}: the first use takes it over" in said
