@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from .._io.store.others import Others
 from .._places import all_places, in_words
 from .._sansio.keyring_layouts import Tool
-from .._sansio.tokens import Token
 from .._sansio.value import Value
 from ..errors import StoreError
+from .standing import may_work
 
 if TYPE_CHECKING:
     from ..config import Settings
@@ -23,8 +23,8 @@ class Offers(Value):
 
 
 def offers(settings: Settings, at: float) -> Offers | None:
-    """What is offered where there is no good login of ours, as the keyring says: whether it still
-    works, only the server knows. None where nobody shares.
+    """What is offered where there is no good login of ours, as the keyring says; nobody else
+    is asked. None where nobody shares.
     """
     endpoint, tools = settings.endpoint, settings.shared_logins
     if endpoint is None or not tools:
@@ -35,13 +35,8 @@ def offers(settings: Settings, at: float) -> Offers | None:
     except StoreError as error:
         return Offers(None, f"whether {names} has a login to take over cannot be told: {error}")
     for each in found:
-        if each.token is not None and _may_work(each.token, at):
-            where = in_words(others, each.place)
-            tool = each.place.tool
-            return Offers(tool, f"{tool} has a login in {where}: the first use takes it over")
+        if each.token is not None and may_work(each.token, at):
+            tool, where = each.place.tool, in_words(others, each.place)
+            taken = "the first use takes it over, if it still works"
+            return Offers(tool, f"{tool} has a login in {where}: {taken}")
     return Offers(None, f"{names} has no login to take over")
-
-
-def _may_work(token: Token, at: float) -> bool:
-    expires_at = token.expires_at
-    return expires_at is None or expires_at > at or token.refresh_token is not None

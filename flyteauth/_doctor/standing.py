@@ -15,6 +15,7 @@ from ..errors import ConfigError, Error, StoreError
 if TYPE_CHECKING:
     from .._sansio.keyring_layouts import Tool
     from .._sansio.record import Record
+    from .._sansio.token import Token
     from ..config import Settings
     from .offers import Offers
 
@@ -253,10 +254,11 @@ def _ask_shared(settings: Settings) -> Kept:
 
 def is_good(record: Record | None, at: float) -> bool:
     """Whether *record* has a token that is good at *at*, or one to get the next by."""
-    if record is None:
-        return False
-    expires_at = record.token.expires_at
-    return expires_at is None or expires_at > at or record.token.refresh_token is not None
+    return record is not None and may_work(record.token, at)
+
+
+def may_work(token: Token, at: float) -> bool:
+    return token.expires_at is None or token.expires_at > at or token.refresh_token is not None
 
 
 def lifetime(record: Record, at: float) -> str:
