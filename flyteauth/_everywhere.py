@@ -9,11 +9,12 @@ import anyio
 from attrs import field, frozen
 
 from ._io.store.others import Others
-from ._lifetime import PATIENCE, TURN_DEADLINE
+from ._lifetime import TURN_DEADLINE
+from ._opening import PATIENCE
+from ._places import all_places, in_words
 from ._sansio.keyring_layouts import Place, Tool
 from ._sansio.record import Record
 from ._sansio.tokens import Token
-from ._sharing import all_places, in_words
 from ._upkeep import REVOKE_DEADLINE, revoke_all
 from .errors import Error, StoreError, Unreachable
 from .events import Forgotten, LoggedOut

@@ -31,7 +31,7 @@ from ._sansio.flow import fraction
 from ._sansio.record import Record, is_same
 from ._sansio.renewal import Authorize, Refresh, Use, UseAndRefresh, may_force, plan, will_do
 from ._source import Source, in_time, prepare
-from .errors import FlowError, ReauthRequired, Unreachable
+from .errors import ReauthRequired, Unreachable
 from .events import Refreshed, Warned
 
 if TYPE_CHECKING:
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
 
 RENEW_DEADLINE: Final = 150.0  # seconds for a refresh with all its retries
 TURN_DEADLINE: Final = RENEW_DEADLINE + 10.0  # seconds to wait for that of another process
-DISCOVERY_DEADLINE: Final = 60.0  # seconds, with all retries
-PATIENCE: Final = 10.0  # the same where a stored login may do without
+DISCOVERY_DEADLINE: Final = 60.0  # seconds for a service, with all retries
+ATTENTION: Final = 20.0  # the same where a person waits, or has to be told to log in
 CLOSE_DEADLINE: Final = 30.0  # seconds to wait, when a session ends, for a reply in flight
 RETRY_AFTER: Final = 5.0  # seconds before an ageing token is tried to be refreshed once more
 GLANCE: Final = 1.0  # seconds of the monotonic clock after which the other clock is looked at
@@ -316,19 +316,14 @@ class Lifetime:
         setup = await self.set_up()
         if setup.settings.auth_type == "NoAuth":
             return self._be_anonymous()
-        if setup.settings.auth_type != "ExternalCommand":
-            try:
-                target = await self.discovered(PATIENCE)
-            except FlowError as error:
-                # Whoever is logged in may go on: a stored login knows where it came from.
-                if (record := await setup.vault.load(first=True)) is not None:
-                    return self.hold(record)
-                if error.reason != "timeout":
-                    raise
-                target = await self.discovered(DISCOVERY_DEADLINE)
-            if target.server is None:
+        if setup.settings.auth_type == "ExternalCommand":
+            record = await setup.vault.load(first=True)
+        else:
+            from ._opening import target_and_stored
+
+            target, record = await target_and_stored(self, setup)
+            if target is not None and target.server is None:
                 return self._be_anonymous()
-        record = await setup.vault.load(first=True)
         return NOTHING if record is None else self.hold(record)
 
     async def set_up(self) -> Setup:
@@ -357,12 +352,13 @@ class Lifetime:
                     await self.audience.notify(Warned(_UNVERIFIED))
         return self._ready
 
-    async def discovered(
-        self, deadline: float = DISCOVERY_DEADLINE, *, fresh: bool = False
-    ) -> Target:
+    async def discovered(self, deadline: float | None = None, *, fresh: bool = False) -> Target:
         """Where the authorization server is. What a program of this machine found out lately will
         do, unless it has to be *fresh*.
         """
+        if deadline is None:
+            is_service = (await self.set_up()).settings.is_service
+            deadline = DISCOVERY_DEADLINE if is_service else ATTENTION
         if fresh and not self._target_is_fresh:
             self._forget_target()
         if self._target is None:
@@ -372,7 +368,7 @@ class Lifetime:
                 )
         if self._target is None:
             raise Unreachable(
-                f"{self.server} did not say within {deadline:.0f} s how to log in; check the "
+                f"{self.server} did not say within {deadline:g} s how to log in; check the "
                 "endpoint, and try again",
                 reason="timeout",
             )

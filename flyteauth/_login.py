@@ -245,7 +245,8 @@ async def _logged_in(setup: Setup, record: Record, must_keep: bool) -> Record:
         raise setup.vault.failure
     expires_at, place = record.token.expires_at, setup.vault.place
     renews = setup.settings.is_service or record.token.refresh_token is not None
-    await setup.notify(LoggedIn(setup.server, record.subject, expires_at, place, renews))
+    proven = setup.settings.auth_type != "ExternalCommand"
+    await setup.notify(LoggedIn(setup.server, record.subject, expires_at, place, renews, proven))
     return record
 
 

@@ -15,13 +15,14 @@ from ._io.store.others import DEADLINE, Found, Others
 from ._io.tasks import start
 from ._lifetime import RENEW_DEADLINE, TURN_DEADLINE
 from ._login import finished, probe
+from ._places import all_places, in_words, own_places
 from ._sansio.exchanges import BACKOFF, refresh
 from ._sansio.flow import Retrying
 from ._sansio.keyring_layouts import TOOLS, Place, Tool
 from ._sansio.record import Record
 from ._sansio.renewal import will_do
 from ._sansio.tokens import Token
-from ._sharing import all_places, endpoint_of, in_words, is_refused, lines_of, own_places
+from ._sharing import endpoint_of, is_refused, lines_of
 from .errors import (
     ConfigError,
     Error,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from attrs import evolve
 
-from ._lifetime import PATIENCE
+from ._opening import PATIENCE
 from ._sansio.origins import Origins, origin_of
 
 if TYPE_CHECKING:

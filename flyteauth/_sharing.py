@@ -16,7 +16,6 @@ but a server that ends the whole login over that cannot be kept from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import anyio
@@ -24,7 +23,8 @@ import anyio
 from ._calls import USER_INFO, send
 from ._io.store.others import DEADLINE, Others
 from ._lifetime import TURN_DEADLINE
-from ._sansio.keyring_layouts import TOOLS, Place, Tool, places, places_of, trace
+from ._places import in_words, own_places
+from ._sansio.keyring_layouts import TOOLS, Place, trace
 from ._sansio.record import Record
 from ._sansio.renewal import will_do
 from ._sansio.tokens import Token
@@ -156,29 +156,12 @@ async def share(setup: Setup, record: Record) -> None:
 # Where.
 
 
-def own_places(tools: Iterable[Tool], endpoint: Endpoint) -> list[Place]:
-    """The place that each of *tools* takes itself."""
-    return [places(tool, _spelling(endpoint), endpoint.key)[0] for tool in tools]
-
-
-def all_places(tools: Iterable[Tool], endpoint: Endpoint) -> tuple[Place, ...]:
-    return places_of(tools, _spelling(endpoint), endpoint.key)
-
-
-def _spelling(endpoint: Endpoint) -> str:
-    return endpoint.spelling or endpoint.url
-
-
 def _place(line: tuple[str, str, str | None]) -> Place | None:
     """The place that a line of Record.shared means, if we know that tool."""
     for tool in TOOLS:
         if tool == line[0]:
             return Place(tool, line[1])
     return None
-
-
-def in_words(others: Others, place: Place) -> str:
-    return f"{others.name}, under {place.address}"
 
 
 def endpoint_of(setup: Setup) -> Endpoint:

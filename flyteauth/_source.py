@@ -106,7 +106,7 @@ def prepare(source: Source) -> Settings:
     """
     import platformdirs  # noqa: F401
 
-    from . import _calls, _login, _service, _setup, _target, _two_steps, _upkeep  # noqa: F401
+    from . import _calls, _login, _opening, _service, _setup, _target, _two_steps, _upkeep  # noqa: F401
 
     settings = source.completed().resolve()
     settings.require_server()

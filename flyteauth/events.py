@@ -60,7 +60,8 @@ class CodeNeeded:
 class LoggedIn:
     """A login was made; ``place`` says in words where it is kept. Times are POSIX seconds.
 
-    ``renews``: whether it goes on by itself when its first token ends.
+    ``renews``: whether it goes on by itself when its first token ends; a command is asked again
+    then. ``proven``: whether a server has given the token. What a command gives, nobody has tried.
     """
 
     server: str
@@ -68,6 +69,7 @@ class LoggedIn:
     expires_at: float | None
     place: str
     renews: bool = True
+    proven: bool = True
 
 
 @frozen

@@ -116,7 +116,11 @@ def advice(findings: Sequence[Finding], login: str) -> str:
     for finding in findings:
         if finding.fix.startswith(keeping.LOGIN):
             return f"run: {login}"
-    return "everything works"
+    warnings = [finding.name for finding in findings if finding.state == "warn"]
+    if not warnings:
+        return "everything works"
+    count = "1 warning" if len(warnings) == 1 else f"{len(warnings)} warnings"
+    return f"works, with {count}: {', '.join(warnings)}"
 
 
 def _line(finding: Finding, login: str) -> str:

@@ -16,6 +16,7 @@ from .._pending import PendingLogins
 from .._stored import Kept, look
 from ..errors import StoreError
 from .finding import RESUME, Finding, of_error
+from .offers import offers
 from .patient import Patient
 from .standing import is_good, lifetime
 
@@ -95,9 +96,14 @@ async def login(patient: Patient) -> Finding:
     target = patient.talk.target
     if target is not None and target.server is None:
         return Finding(name, "ok", "none is needed, the control plane wants none")
+    at = time.time()
+    if not is_good(kept.record, at):
+        offered = await run_in_daemon(offers, settings, at, deadline=DEADLINE)
+        if offered is not None and offered.tool is not None:
+            text = f"nobody is logged in to {patient.setup.server}, but {offered.text}"
+            return Finding(name, "warn", text)  # whether it works is not tried: that takes it over
     if kept.record is None:
         return Finding(name, "warn", f"nobody is logged in to {patient.setup.server}", LOGIN)
-    at = time.time()
     if not is_good(kept.record, at):
         text = f"the login to {patient.setup.server} is over ({lifetime(kept.record, at)})"
         return Finding(name, "warn", text, LOGIN)

@@ -13,8 +13,11 @@ from .._stored import Kept, look, settings_of
 from ..errors import ConfigError, Error, StoreError
 
 if TYPE_CHECKING:
+    from .._sansio.keyring_layouts import Tool
     from .._sansio.record import Record
+    from .._sansio.token import Token
     from ..config import Settings
+    from .offers import Offers
 
 PERSONAL: Final = frozenset({"Pkce", "DeviceFlow"})  # where a person logs in
 SHARED_DEADLINE: Final = 10.0  # seconds for a store on another host
@@ -22,7 +25,9 @@ USED, LOST, ABSENT = "+", "-", "·"
 
 
 class Standing(Value, hidden=("environ",)):
-    """What was found out. ``error``: why it cannot be told whether somebody is logged in."""
+    """What was found out. ``error``: why it cannot be told whether somebody is logged in.
+    ``offers``: what other tools have instead, where nobody is and they share their logins.
+    """
 
     settings: Settings
     kept: Kept | None
@@ -30,6 +35,7 @@ class Standing(Value, hidden=("environ",)):
     environ: Mapping[str, str]
     asked: str | None
     at: float
+    offers: Offers | None = None
 
     @property
     def server(self) -> str:
@@ -48,7 +54,14 @@ class Standing(Value, hidden=("environ",)):
     @property
     def is_authorised(self) -> bool:
         """Whether a call could be authorised without a person."""
-        return self.error is None and (not self.needs_login or is_good(self.record, self.at))
+        if self.error is not None:
+            return False
+        return not self.needs_login or is_good(self.record, self.at) or self._taken_from is not None
+
+    @property
+    def _taken_from(self) -> Tool | None:
+        """The tool whose login becomes ours at the first use."""
+        return None if self.offers is None else self.offers.tool
 
     @property
     def title(self) -> str:
@@ -64,6 +77,8 @@ class Standing(Value, hidden=("environ",)):
                 return f"A service calls {server} by its client secret; nobody logs in."
         if self.error is not None:
             return f"Whether you are logged in to {server} cannot be told."
+        if (tool := self._taken_from) is not None:
+            return f"Not logged in to {server}; the first use takes over the login of {tool}."
         if self.record is None:
             return f"Not logged in to {server}."
         if not self.is_authorised:
@@ -85,6 +100,8 @@ class Standing(Value, hidden=("environ",)):
             yield "token", lifetime(self.record, self.at)
             yield "kept in", self.kept.place
             yield "safety", safety(self.kept.place, settings)
+        if self.offers is not None:
+            yield "shared", self.offers.text
         yield "config", "no file" if settings.config_file is None else str(settings.config_file)
 
     def _source(self, name: str) -> str:
@@ -141,6 +158,8 @@ class Standing(Value, hidden=("environ",)):
         if self.record is not None and self.kept is not None:
             yield f"token: {lifetime(self.record, self.at)}"
             yield f"kept in {self.kept.place}: {safety(self.kept.place, self.settings)}"
+        if self.offers is not None:
+            yield self.offers.text
         if self.kept is not None:
             from .stores import notes
 
@@ -166,6 +185,7 @@ class Standing(Value, hidden=("environ",)):
             "obtained_at": None if record is None else record.token.obtained_at,
             "expires_at": None if record is None else record.token.expires_at,
             "renews_itself": record is not None and record.token.refresh_token is not None,
+            "taken_over_from": self._taken_from,
             "scopes": None if record is None else list(record.token.scopes),
             "place": None if self.kept is None else self.kept.place,
             "safety": None
@@ -198,7 +218,12 @@ def find_out(asked: str | None, given: Mapping[str, Any], environ: Mapping[str, 
         kept = _ask_shared(settings) if store_kind(settings) == "shared" else look(settings)
         if kept.error is not None and kept.error.reason != "corrupt":
             error = kept.error if settings.auth_type in PERSONAL else None
-    return Standing(settings, kept, error, environ, asked, time.time())
+    standing = Standing(settings, kept, error, environ, asked, time.time())
+    if not settings.shared_logins or error is not None or standing.is_authorised:
+        return standing
+    from .offers import offers
+
+    return standing.replace(offers=offers(settings, standing.at))
 
 
 def _ask_shared(settings: Settings) -> Kept:
@@ -229,10 +254,11 @@ def _ask_shared(settings: Settings) -> Kept:
 
 def is_good(record: Record | None, at: float) -> bool:
     """Whether *record* has a token that is good at *at*, or one to get the next by."""
-    if record is None:
-        return False
-    expires_at = record.token.expires_at
-    return expires_at is None or expires_at > at or record.token.refresh_token is not None
+    return record is not None and may_work(record.token, at)
+
+
+def may_work(token: Token, at: float) -> bool:
+    return token.expires_at is None or token.expires_at > at or token.refresh_token is not None
 
 
 def lifetime(record: Record, at: float) -> str:

@@ -73,7 +73,7 @@ def laid_out(event: AuthEvent, screen: Screen, modules: qr.Matrix | None = None)
             lines = [*_other_device(event, screen), ""]
         case CodeNeeded():
             lines = [*_device(event, screen, modules), ""]
-        case LoggedIn():
+        case LoggedIn(proven=True):
             mark = "✓ " if screen.unicode and screen.colours else ""
             first, *rest = screen.prose(mark + describe(event))
             lines = [first.replace(mark, screen.paint(mark, BOLD, GREEN), 1), *rest]

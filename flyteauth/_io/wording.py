@@ -51,6 +51,12 @@ def describe(event: AuthEvent) -> str:
                 f"{shown}{escape(complete)}\n\nand check that it shows the code\n\n{code}\n"
                 f"or open {escape(url)} and type it.\n"
             )
+        case LoggedIn(server, _, _, place, proven=False):
+            return (
+                f"The command has given a token for {escape(server)}, which is kept in "
+                f"{escape(place)}. Whether the control plane takes it is not known yet; to find "
+                "out, run: flyteauth doctor"
+            )
         case LoggedIn(server, subject, _, place, renews):
             who = f" as {escape(subject)}" if subject else ""
             lasting = ", and renews itself" if renews else ""

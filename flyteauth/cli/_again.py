@@ -19,6 +19,12 @@ _SAME_LOGIN: Final = {
 
 _LOGIN: Final = re.compile(r"\bflyteauth login\b(?! --(?!no-wait|resume))")
 _ARGUMENT: Final = re.compile(r"^argument (\w+)")
+# What a program passes, and how the same is said here.
+_SAID_HERE: Final = {
+    "pass endpoint=": "pass --endpoint, or set admin.endpoint",
+    "the argument endpoint": "the option --endpoint",
+    ", or pass client_id=": "",  # for which there is the setting, and no option
+}
 
 
 def in_words_of(options: argparse.Namespace | None, text: str) -> str:
@@ -27,6 +33,8 @@ def in_words_of(options: argparse.Namespace | None, text: str) -> str:
 
     login = escape(shlex.join(again(options or argparse.Namespace(), "login")))
     text = _LOGIN.sub(lambda _: login, text)
+    for passed, said in _SAID_HERE.items():
+        text = text.replace(passed, said)
     return _ARGUMENT.sub(lambda match: f"argument --{_flag(match[1])}", text)
 
 

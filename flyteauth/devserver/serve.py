@@ -28,7 +28,6 @@ import secrets
 import signal
 import socket
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
@@ -43,6 +42,7 @@ from attrs import evolve, field, frozen
 from .app import Application, Keep, NotKept
 from .certificate import Authority, certificate, new_authority
 from .data import Data, DataError
+from .folders import temporary_folder
 from .model import FAULTS, ControlPlane, Settings
 from .shelves import Shelves, Thing
 
@@ -171,8 +171,7 @@ class serving:  # noqa: N801 - used like a function, as contextlib's managers ar
         if self._tls:
             authority = _authority(kept)
             if folder is None:
-                made = tempfile.TemporaryDirectory(prefix="flyteauth-devserver-")
-                folder = Path(self._stack.enter_context(made))
+                folder = self._stack.enter_context(temporary_folder())
         sockets = self._bind(kept)
         plain, port = sockets[-1], sockets[0][0].getsockname()[1]
         base_url = f"http://localhost:{plain[0].getsockname()[1]}"
@@ -370,13 +369,13 @@ def _nothing() -> None:
 
 def _load_certificate(config: uvicorn.Config, chain: bytes, private_key: bytes) -> None:
     """The key is on disk only as long as it takes to read it, which only goes by file."""
-    with tempfile.TemporaryDirectory(prefix="flyteauth-devserver-") as folder:
+    with temporary_folder() as folder:
         for name, content in (("chain.pem", chain), ("key.pem", private_key)):
-            path = Path(folder) / name
+            path = folder / name
             path.touch(mode=0o600)
             path.write_bytes(content)
-        config.ssl_certfile = Path(folder) / "chain.pem"
-        config.ssl_keyfile = Path(folder) / "key.pem"
+        config.ssl_certfile = folder / "chain.pem"
+        config.ssl_keyfile = folder / "key.pem"
         config.load()
 
 

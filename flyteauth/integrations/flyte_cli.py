@@ -33,7 +33,17 @@ else:
 
 __all__ = ["auth", "login", "logout"]
 
-_IN_AUTH: Final = ("status", "token", "whoami", "accounts", "doctor", "login", "logout")
+_IN_AUTH: Final = (
+    "status",
+    "token",
+    "whoami",
+    "accounts",
+    "doctor",
+    "login",
+    "logout",
+    "import",
+    "export",
+)
 
 
 class _Ours(Command):
@@ -64,11 +74,12 @@ class _Ours(Command):
 def _option(action: argparse.Action) -> click.Option:
     """The same option for click; what goes together is checked where it is used."""
     is_flag = action.nargs == 0
+    metavar = action.metavar or f"[{'|'.join(map(str, action.choices or ()))}]"
     return click.Option(
         [*action.option_strings, action.dest],
         is_flag=is_flag,
         multiple=action.default is None and type(action).__name__ == "_AppendAction",
-        metavar=None if is_flag else str(action.metavar),
+        metavar=None if is_flag else str(metavar),
         help=action.help,
     )
 
@@ -111,5 +122,5 @@ logout: Final = _Ours("logout")
 auth: Final = Group(
     "auth",
     commands=[_Ours(name) for name in _IN_AUTH],
-    help="Say how you are logged in, and find out what keeps you from it.",
+    help="Say how you are logged in, find out what keeps you from it, and share it with tools.",
 )

@@ -85,6 +85,15 @@ def test_a_signal_stops_it_cleanly_whoever_is_still_connected(
     assert (again.port, port_of(again.ready["endpoint"])) == ports
 
 
+def test_what_a_killed_one_has_left_goes_when_the_next_one_starts(devserver: Start) -> None:
+    alive, killed = devserver(), devserver()
+    killed.process.kill()
+    assert killed.process.wait(10) == -signal.SIGKILL
+    devserver()
+    assert not Path(killed.ready["config_file"]).parent.exists()
+    assert Path(alive.ready["config_file"]).exists()
+
+
 def test_the_faults_can_be_listed_and_any_other_name_is_refused(home: Home) -> None:
     ended = home.run("devserver", "--fault", "list")
     assert (ended.status, ended.err) == (0, "")

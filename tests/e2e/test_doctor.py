@@ -25,6 +25,8 @@ from tests.io.server import answering, reply, serve as serve_bytes, silent
 from .conftest import BROWSER, FLYTEAUTH, Ended, Home, Serve, login
 
 CANARY = "canary-4711-secret"
+# There is none in the homes of these tests.
+ONLY_THE_KEYRING = "works, with 1 warning: keyring"
 NOT_WANTED: dict[str, Any] = {"PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
 
 
@@ -72,7 +74,7 @@ def test_everything_works_and_nothing_was_done_for_it(home: Home, calm: Running)
     before, tokens = home.stored(), calm.plane.count(path="/oauth2/token")
     found = examined(home, "--endpoint", calm.base_url, BROWSER=f"touch {opened}")
     assert found.ended.status == 0
-    assert found.next == "everything works"
+    assert found.next == ONLY_THE_KEYRING
     assert found.states == {
         **dict.fromkeys(found.states, "ok"),
         "TLS": "skip",
@@ -107,7 +109,7 @@ def test_a_service_needs_no_login(home: Home, calm: Running) -> None:
 def test_a_control_plane_without_logins_needs_none(home: Home, serve: Serve) -> None:
     running = serve("no-auth")
     found = examined(home, "--endpoint", running.base_url)
-    assert (found.ended.status, found.next) == (0, "everything works")
+    assert (found.ended.status, found.next) == (0, ONLY_THE_KEYRING)
     assert "wants no login" in found.findings["login server"]["text"]
     assert found.states["access"] == "skip"
 
@@ -118,7 +120,7 @@ def test_flyte_1_is_told_apart(home: Home, serve: Serve) -> None:
     assert "Flyte 1" in found.findings["login server"]["text"]
     login(home, running.base_url)
     found = examined(home, "--endpoint", running.base_url)
-    assert (found.ended.status, found.next) == (0, "everything works")
+    assert (found.ended.status, found.next) == (0, ONLY_THE_KEYRING)
     assert found.states["access"] == "ok"
 
 
@@ -144,6 +146,18 @@ def test_a_configuration_that_is_broken_is_the_first_thing_to_do(home: Home) -> 
 def test_a_variable_that_is_misspelt_is_pointed_at(home: Home, calm: Running) -> None:
     found = examined(home, "--endpoint", calm.base_url, FLYTE_ADMIN_ENDPOIN=CANARY)
     found.is_wrong("environment", "FLYTE_ADMIN_ENDPOIN", state="warn")
+
+
+def test_the_last_line_counts_the_warnings_and_is_the_same_for_a_person(
+    home: Home, calm: Running
+) -> None:
+    words = ("--endpoint", calm.base_url)
+    login(home, calm.base_url)
+    (home.path / ".unionai").mkdir()
+    found = examined(home, *words)
+    assert found.next == "works, with 2 warnings: keyring, leftover"
+    ended = home.run("doctor", *words)
+    assert (ended.status, ended.out.splitlines()[-1]) == (0, found.next)
 
 
 def test_what_an_older_client_has_left_behind_is_mentioned(home: Home, calm: Running) -> None:

@@ -13,6 +13,7 @@ from flyteauth.devserver.settings import Settings
 from ..services import require
 from .conftest import BROWSER, TOKEN, Ended, Home
 from .flyte_tool import DEADLINE, PROJECTS, calls, grants
+from .foreign import with_backend
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_our_commands_stand_in_its_help_beside_its_own(home: Home) -> None:
     for option in ("--headless", "--no-browser", "--account", "--resume"):
         assert option in options
     group = flyte(home, "auth", "--help").out
-    for name in ("status", "token", "whoami", "accounts", "doctor"):
+    for name in ("status", "token", "whoami", "accounts", "doctor", "import", "export"):
         assert name in group
 
 
@@ -73,6 +74,19 @@ def test_a_login_through_flyte_is_the_one_that_flyte_then_uses(
     assert TOKEN.fullmatch(token.out), token
     assert token.out == home.run("token").out  # it is the same login for whoever asks
     assert flyte(home, "auth", "status", "--check").status == 0
+
+
+def test_a_login_that_flyte_gets_is_the_one_that_comes_back(home: Home, running: Running) -> None:
+    configured(home, running)
+    keyring = {"PYTHON_KEYRING_BACKEND": "keyrings.alt.file.PlaintextKeyring"}
+    keyring["PYTHONPATH"] = str(with_backend(home))
+    assert flyte(home, "login", BROWSER=BROWSER, **keyring).status == 0
+    exported = flyte(home, "auth", "export", "--to", "flyte", **keyring)
+    assert (exported.status, exported.out) == (0, ""), exported
+    assert "for flyte, too." in exported.err
+    imported = flyte(home, "auth", "import", "--from", "flyte", **keyring)
+    assert imported.status == 0, imported
+    assert "Took over the login of flyte to" in imported.err
 
 
 def test_a_logout_through_flyte_leaves_nothing_that_flyte_could_use(

@@ -339,6 +339,20 @@ def test_a_login_by_a_command_goes_with_the_rest(home: Home, calm: Running) -> N
     assert home.stored() == {}
 
 
+def test_nothing_is_claimed_of_a_token_that_a_command_has_printed(home: Home) -> None:
+    """Not even a server is there that could take it."""
+    environ: dict[str, Any] = {
+        "FLYTE_AUTH_TYPE": "ExternalCommand",
+        "FLYTE_AUTH_COMMAND": "echo a-token-of-a-command",
+    }
+    ended = home.run("login", "--endpoint", "http://localhost:1", **environ)
+    assert (ended.status, ended.out) == (0, "")
+    assert "The command has given a token for localhost:1" in ended.err
+    assert "run: flyteauth doctor" in ended.err
+    for claim in ("Logged in", "renews itself"):
+        assert claim not in ended.err
+
+
 def test_what_cannot_be_read_stays_and_keeps_no_other_from_going(home: Home, calm: Running) -> None:
     login(home, calm.base_url)
     (there,) = (path for path in home.path.rglob("logins/*"))

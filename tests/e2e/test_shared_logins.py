@@ -15,7 +15,7 @@ from flyteauth.devserver.serve import Running
 from ..io.rings import plain_text
 from ..services import require
 from .conftest import BROWSER, Ended, Home, Serve
-from .foreign import expire, refreshed
+from .foreign import expire, refreshed, with_backend
 
 PLAINTEXT: dict[str, Any] = {"PYTHON_KEYRING_BACKEND": "keyrings.alt.file.PlaintextKeyring"}
 USED = "refresh_token"
@@ -61,17 +61,6 @@ def real(home: Home, tool: str, *words: str) -> Pair:
     assert ended.status == 0, ended
     found: Pair = json.loads(ended.out.splitlines()[-1])
     return found
-
-
-def with_backend(home: Home) -> Path:
-    """A directory with the backend in it: the tool's environment need not have it."""
-    import keyrings.alt  # type: ignore[import-untyped]
-
-    directory = home.path / "backend"
-    if not directory.exists():
-        (directory / "keyrings").mkdir(parents=True)
-        (directory / "keyrings/alt").symlink_to(Path(keyrings.alt.__file__).parent)
-    return directory
 
 
 def configured(home: Home, running: Running, spelling: str = "{}", more: str = "") -> None:
@@ -209,6 +198,57 @@ def test_a_login_is_shared_exported_imported_and_forgotten_in_words(
     assert access_token not in said.err
     ended = run(home, "import", status=4)
     ended.failed_with(4, "no other tool keeps a login", "run: flyteauth login")
+
+
+def test_a_login_that_would_be_taken_over_is_told_of_and_left_where_it_is(
+    home: Home, serve: Serve, tmp_path: Path
+) -> None:
+    running = serve()
+    access_token, refresh_token = logged_in_elsewhere(running, tmp_path)
+    where, ring = running.base_url.partition("://")[2], ring_of(home)
+    ring.set_password(
+        where,
+        "tokens",
+        json.dumps({"access_token": access_token, "refresh_token": refresh_token}),
+    )
+    configured(home, running)
+    assert run(home, "status", status=4).out.startswith(f"Not logged in to {where}.")
+
+    configured(home, running, more="  sharedLogins: [flyte]\n")
+    before, asked = Path(ring.file_path).read_bytes(), len(running.plane.journal)
+    ended = run(home, "status")
+    first, *rest = ended.out.splitlines()
+    assert first == f"Not logged in to {where}; the first use takes over the login of flyte."
+    said = " ".join(" ".join(rest).split())
+    assert "shared flyte has a login in the keyring (" in said
+    assert f"under {where}: the first use takes it over" in said
+    assert "flyteauth login" not in said
+    run(home, "status", "--check")
+    document = json.loads(run(home, "status", "--json").out)
+    assert (document["authorised"], document["logged_in"]) == (True, False)
+    assert document["taken_over_from"] == "flyte"
+    assert "the first use takes it over" in run(home, "status", "--explain").out
+    assert len(running.plane.journal) == asked
+    found = json.loads(run(home, "doctor", "--json").out)
+    (login,) = (each for each in found["findings"] if each["name"] == "login")
+    assert (login["state"], "flyte has a login" in login["text"]) == ("warn", True)
+    assert home.stored() == {}
+    assert Path(ring.file_path).read_bytes() == before
+
+    assert token(home) == access_token
+    assert "shared" not in run(home, "status").out
+    assert json.loads(run(home, "status", "--json").out)["taken_over_from"] is None
+
+
+def test_where_nothing_is_to_be_taken_over_status_says_so(home: Home, serve: Serve) -> None:
+    configured(home, serve(), more="  sharedLogins: [flyte, flytekit]\n")
+    ended = run(home, "status", status=4)
+    assert "shared    flyte or flytekit has no login to take over" in ended.out
+    assert ended.out.splitlines()[-1] == "run: flyteauth login"
+    off: dict[str, Any] = {"PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring"}
+    ended = home.run("status", **off)
+    assert ended.status == 4
+    assert "a login to take over cannot be told: " in " ".join(ended.out.split())
 
 
 def test_programs_get_lines_of_json(home: Home, serve: Serve) -> None:

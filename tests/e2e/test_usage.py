@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from flyteauth.cli import _parser
+from flyteauth.cli._again import in_words_of
 from flyteauth.devserver.serve import serving
 from flyteauth.devserver.settings import Settings
 
@@ -66,6 +68,39 @@ def test_a_wrong_argument_is_named_as_it_was_typed(
     home: Home, words: Sequence[str], said: str
 ) -> None:
     home.run(*words).failed_with(2, said)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("whoami",),
+        ("get", "project"),
+        ("delete", "api-key", "a", "--yes"),
+        ("create", "api-key", "--name", "a"),
+        ("import",),
+        ("export", "--to", "flyte"),
+    ],
+)
+def test_an_endpoint_that_is_missing_is_asked_for_by_what_can_be_typed(
+    home: Home, words: Sequence[str]
+) -> None:
+    environ: dict[str, Any] = {
+        "FLYTE_AUTH_TYPE": "ExternalCommand",
+        "FLYTE_AUTH_COMMAND": "echo a-token-of-a-command",
+    }
+    home.write(".flyte/config.yaml", "admin:\n  issuer: https://issuer.example.com\n")
+    ended = home.run(*words, **environ)
+    ended.failed_with(1, "pass --endpoint, or set admin.endpoint")
+    assert "endpoint=" not in ended.err
+
+
+def test_what_only_a_program_can_pass_is_no_advice_here() -> None:
+    text = "no client_id is configured; set admin.clientId, or pass client_id="
+    assert in_words_of(None, text) == "no client_id is configured; set admin.clientId"
+
+
+def test_without_any_configuration_the_option_is_named_as_well(home: Home) -> None:
+    home.run("whoami").failed_with(1, "FLYTE_ADMIN_ENDPOINT", "or the option --endpoint")
 
 
 @pytest.mark.parametrize("command", ["token", "whoami"])

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
 
 from flyteauth._doctor import access, examination, keeping, network
 from flyteauth._doctor.examination import Check, advice, examine
-from flyteauth._doctor.finding import Finding
+from flyteauth._doctor.finding import Finding, State
 from flyteauth._doctor.patient import Patient, admit
 from flyteauth._io.presenter import Silent
 from flyteauth.devserver.serve import Running, serving
@@ -70,6 +70,25 @@ async def test_what_hangs_or_crashes_is_a_finding_like_any_other() -> None:
     assert (failed.text, failed.fix) == ("the shelf is full", "make room")
     assert fine.state == "ok"
     assert advice(found, "flyteauth login") == f"first: {late.fix}"
+
+
+@pytest.mark.parametrize(
+    ("states", "line"),
+    [
+        ("ok ok skip", "everything works"),
+        ("ok warn skip", "works, with 1 warning: 1"),
+        ("warn ok warn", "works, with 2 warnings: 0, 2"),
+        ("warn fail ok", "first: mend 1"),
+    ],
+)
+async def test_the_last_line_says_that_everything_works_only_where_it_does(
+    states: str, line: str
+) -> None:
+    found = [
+        Finding(f"{place}", cast("State", state), "it is so", f"mend {place}")
+        for place, state in enumerate(states.split())
+    ]
+    assert advice(found, "flyteauth login") == line
 
 
 async def test_everything_is_asked_at_once_and_nothing_stays_behind() -> None:

@@ -703,6 +703,17 @@ async def test_a_login_runs_the_command_even_if_there_is_a_token(printer: Printe
     assert person.saw(LoggedIn) == 1
 
 
+async def test_only_what_a_server_has_given_is_told_of_as_proven(printer: Printer) -> None:
+    plane = Plane()
+    person = Person(plane.plane)
+    async with of(plane, printer, presenter=person) as session:
+        await session.login()
+    async with plane.session("ClientSecret", presenter=person) as session:
+        await session.login()
+    made = [event for event in person.seen if isinstance(event, LoggedIn)]
+    assert [event.proven for event in made] == [False, True]
+
+
 async def test_a_login_replaces_what_another_program_has_stored(
     printer: Printer, tmp_path: Path
 ) -> None:

@@ -49,7 +49,17 @@ def test_the_commands_are_listed_with_what_they_do(run: Run) -> None:
     for name in ("login", "logout"):
         assert COMMANDS[name][:40] in shown.lower()
     inside = run("auth", "--help").output
-    for name in ("status", "token", "whoami", "accounts", "doctor", "login", "logout"):
+    for name in (
+        "status",
+        "token",
+        "whoami",
+        "accounts",
+        "doctor",
+        "login",
+        "logout",
+        "import",
+        "export",
+    ):
         assert f"  {name} " in inside
 
 
@@ -105,6 +115,21 @@ def test_the_exit_status_and_the_complaints_are_ours(run: Run) -> None:
     unknown = run("login", "--nonsense")
     assert unknown.exit_code == 2
     assert "--nonsense" in unknown.stderr
+
+
+def test_a_login_can_be_taken_over_and_handed_out_as_with_our_own_command(run: Run) -> None:
+    assert "--from [flyte|flytekit|flytectl]" in run("auth", "import", "--help").output
+    assert "--to [flyte|flytekit|flytectl]" in run("auth", "export", "--help").output
+    for words in (["import", "--from", "kubectl"], ["export", "--to", "flyt"], ["export"]):
+        wrong = run("--endpoint", "flyte.example.com", "auth", *words)
+        assert wrong.exit_code == 2, wrong
+        assert len(wrong.stderr.splitlines()) == 2
+    # Each word of them arrives, and so does what stands before.
+    refused = run("auth", "export", "--to", "flyte", "--to", "flytectl", "--endpoint", "h..")
+    assert "argument --endpoint" in refused.stderr
+    in_json = run("-of", "json", "--auth-type", "none", "--endpoint", "h", "auth", "import")
+    assert in_json.exit_code == 1
+    assert said(in_json)["reason"] == "auth_type"
 
 
 def test_headless_is_a_word_against_flyte_s_auth_type(run: Run) -> None:

@@ -438,6 +438,93 @@ async def test_a_stored_login_works_while_discovery_is_out_of_reach() -> None:
         assert await session.token() == token
 
 
+class Silent(Plane):
+    """A control plane that says nothing until ``speaks`` is set, or never."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.speaks = anyio.Event()
+        self.before = self._listen
+
+    async def _listen(self, name: str) -> None:
+        await self.speaks.wait()
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for long."""
+    monkeypatch.setattr("flyteauth._opening.PATIENCE", 0.05)
+    monkeypatch.setattr("flyteauth._lifetime.ATTENTION", 0.25)
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("way", ["token", "login", "whoami", "renew"])
+async def test_without_a_login_discovery_has_one_deadline_which_is_named(way: str) -> None:
+    plane = Silent()
+    async with plane.session(auth_type="Pkce") as session:
+        with (
+            anyio.fail_after(10),
+            pytest.raises(Unreachable, match=r"within 0\.25 s how to log in"),
+        ):
+            await getattr(session, way)()
+    assert max(plane.asked.values()) == 1
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_stored_login_does_not_wait_for_a_silent_discovery() -> None:
+    plane, store = Plane(), MemoryStore()
+    async with plane.session(store=store) as session:
+        token = await session.login()
+    silent = Silent()
+    async with silent.session(store=store) as session:
+        with anyio.fail_after(10):
+            assert await session.token() == token
+    assert max(silent.asked.values()) == 1
+
+
+async def test_a_slow_discovery_is_not_begun_anew_once_nothing_is_found_in_the_store(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flyteauth._opening.PATIENCE", 0.0)
+    plane = Silent()
+
+    class Store(SpyStore):
+        async def load(self, key: str) -> Record | None:
+            record = await super().load(key)
+            plane.speaks.set()
+            return record
+
+    store = Store()
+    async with plane.session(store=store) as session:
+        with pytest.raises(InteractionRequired, match="not logged in"):
+            await session.token()
+    assert plane.asked["/flyteidl2.auth.AuthMetadataService/GetOAuth2Metadata"] == 1
+    assert store.calls == ["load"]
+
+
+async def test_a_store_that_fails_while_discovery_is_slow_is_told_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flyteauth._opening.PATIENCE", 0.0)
+
+    class Locked(MemoryStore):
+        async def load(self, key: str) -> Record | None:
+            raise StoreError("the keyring is locked; unlock it", reason="locked")
+
+    async with Silent().session(store=Locked(), token_store="keyring") as session:
+        with anyio.fail_after(10), pytest.raises(StoreError, match="unlock it"):
+            await session.token()
+
+
+async def test_a_service_gives_discovery_the_time_that_it_had(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flyteauth._lifetime.ATTENTION", 0.0)
+    plane = Plane()
+    async with plane.session("ClientSecret") as session:
+        assert await session.headers()
+
+
 async def test_two_accounts_at_one_endpoint_live_side_by_side() -> None:
     plane = Plane()
     store = MemoryStore()

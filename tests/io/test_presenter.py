@@ -73,6 +73,8 @@ def test_nothing_that_steers_a_terminal_gets_through(event: AuthEvent) -> None:
     [
         (LoggedIn("host", "alice", None, "/store"), "as alice"),
         (LoggedIn("host", None, None, "/store"), "Logged in to host. "),
+        (LoggedIn("host", None, None, "/store"), "and renews itself."),
+        (LoggedIn("host", None, None, "/store", proven=False), "takes it is not known yet"),
         (LoggedOut("host", local_deleted=True, remote_revoked=True), "took its tokens back"),
         (LoggedOut("host", local_deleted=True, remote_revoked=False), "did not take"),
         (LoggedOut("host", local_deleted=True, remote_revoked=None), "was not told"),

@@ -82,13 +82,7 @@ class KeyringStore:
 
     def load_sync(self, key: str) -> Record | None:
         """See Store.load; for programs without an event loop."""
-        process, deadline = _process, DEADLINE
-        run = self._asking(process, lambda ring: _load(ring, key), deadline)
-        try:
-            return process.breaker.call_sync(run, deadline=deadline)
-        except TimeoutError:
-            pass
-        raise self._no_answer()
+        return self.ask_sync(lambda ring: _load(ring, key), DEADLINE)
 
     async def save(self, key: str, record: Record) -> None:
         text = seal(key, record, self.place)
@@ -143,6 +137,16 @@ class KeyringStore:
         run = self._asking(process, act, deadline, secret)
         try:
             return await process.breaker.call(run, deadline=deadline)
+        except TimeoutError:
+            pass
+        raise self._no_answer()
+
+    def ask_sync(self, act: Callable[[Ring], T], deadline: float) -> T:
+        """The same for programs without an event loop."""
+        process = _process
+        run = self._asking(process, act, deadline)
+        try:
+            return process.breaker.call_sync(run, deadline=deadline)
         except TimeoutError:
             pass
         raise self._no_answer()

@@ -50,6 +50,14 @@ class Others:
         """What there is at *places*, read at time *at*, in their order."""
         return await self._ask(lambda ring: _find(ring, places, at), deadline)
 
+    def find_sync(self, places: Sequence[Place], at: float) -> list[Found]:
+        """The same for programs without an event loop."""
+        try:
+            return self._keyring.ask_sync(lambda ring: _find(ring, places, at), DEADLINE)
+        except StoreError as error:
+            failure = _about_others(error)
+        raise failure
+
     async def write(self, place: Place, token: Token, *, deadline: float = PATIENCE) -> None:
         """Put *token* there as the tool itself would."""
         secret = "\n".join(filter(None, place.written(token).values()))
@@ -78,8 +86,12 @@ class Others:
         try:
             return await self._keyring.ask(act, deadline, secret)
         except StoreError as error:
-            failure = StoreError(str(error).removesuffix(_INSTEAD), reason=error.reason)
+            failure = _about_others(error)
         raise failure
+
+
+def _about_others(error: StoreError) -> StoreError:
+    return StoreError(str(error).removesuffix(_INSTEAD), reason=error.reason)
 
 
 def _find(ring: Ring, places: Sequence[Place], at: float) -> list[Found]:
