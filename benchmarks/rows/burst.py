@@ -34,7 +34,7 @@ def rows(*, quick: bool) -> Iterator[Row]:
         for backend in BACKENDS:
             with serving() as server, temporary_home():
                 server.set(token_latency=TOKEN_LATENCY)
-                yield anyio.run(_bare, server, backend, store, 5 if quick else 21, backend=backend)
+                yield anyio.run(_bare, server, backend, store, 5 if quick else 9, backend=backend)
 
 
 class _Bystander:
