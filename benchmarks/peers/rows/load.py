@@ -21,7 +21,10 @@ TOKEN_TTL: Final = 3
 TOKEN_LATENCY: Final = 0.2
 MARGIN: Final = 1.0  # for those who can be told; their own are longer than the token lives
 PATIENCE: Final = 48.0  # seconds, which is six times as long as it should take
-ASYNC: Final = ("flyteauth", "flyte", "authlib", "httpx-auth", "mcp", "google-auth")
+ASYNC: Final = (
+    *("flyteauth", "flyte", "authlib", "httpx-auth", "mcp"),
+    *("google-auth", "google-auth-aio"),
+)
 
 Way = tuple[Peer, str, str]
 """Who, and its clients without and with credentials."""
@@ -48,7 +51,7 @@ def _compare(server: Server, peers: list[Peer], rounds: int, seconds: float) -> 
     seen: dict[str, list[dict[str, float]]] = {name: [] for name in ways}
     notes = [
         f"a refresh takes {1000 * TOKEN_LATENCY:.0f} ms",
-        f"authlib, httpx-auth and google-auth are told to begin it {MARGIN:g} s before the end",
+        f"authlib, httpx-auth and both of google-auth are told to begin it {MARGIN:g} s early",
     ]
     for index in range(rounds):
         for name in turns(list(ways), index):
