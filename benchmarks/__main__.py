@@ -57,6 +57,7 @@ NAMES: Final = (
     "peers/processes",
     "peers/cold",
     "peers/device",
+    "peers/trio",
     "peers/replies",
     "peers/refreshes",
 )

@@ -143,11 +143,7 @@ class Program:
 
         async def call() -> None:
             async with turns:
-                try:
-                    status = await self._get(client, order["url"])
-                    seen["ok" if status == 200 else f"status {status}"] += 1
-                except FAILURES as error:
-                    seen[outcome(error, self._own)["error"]] += 1
+                await self._note(client, order["url"], seen)
 
         gc.collect()
         gc.disable()
@@ -155,6 +151,33 @@ class Program:
         await asyncio.gather(*(call() for _ in range(order["calls"])))
         wall = time.perf_counter() - begun
         gc.enable()
+        return {"seconds": wall, "seen": dict(seen)}
+
+    async def _note(self, client: Any, url: str, seen: Counter[str]) -> None:
+        """What comes of one call."""
+        try:
+            status = await self._get(client, url)
+            seen["ok" if status == 200 else f"status {status}"] += 1
+        except FAILURES as error:
+            seen[outcome(error, self._own)["error"]] += 1
+
+    async def _together(self, order: Order) -> dict[str, Any]:
+        """So many ``calls`` at once by a new client, on ``backend``."""
+        seen: Counter[str] = Counter()
+
+        async def main() -> float:
+            client = await self._result(getattr(self._adapter, order["which"])(order))
+            begun = time.perf_counter()
+            async with anyio.create_task_group() as group:
+                for _ in range(order["calls"]):
+                    group.start_soon(self._note, client, order["url"], seen)
+            wall = time.perf_counter() - begun
+            await self._result(client.close())
+            return wall
+
+        import anyio
+
+        wall = await asyncio.to_thread(anyio.run, main, backend=order["backend"])
         return {"seconds": wall, "seen": dict(seen)}
 
     async def _load(self, order: Order) -> dict[str, Any]:
