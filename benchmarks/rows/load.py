@@ -19,7 +19,7 @@ from ..server import Server, serving
 from ..table import BACKENDS, Row, at_most, exactly, known, no_collection, percentile
 
 RATE: Final = 200  # requests in a second, whatever becomes of the ones before
-SECONDS: Final = 10.0
+SECONDS: Final = 8.0
 TOKEN_TTL: Final = 3
 TOKEN_LATENCY: Final = 0.2
 DELAYED: Final = 0.05  # seconds on the way to the transport: a quarter of a refresh

@@ -15,12 +15,12 @@ from ..peer import Failed, Peer, login_at, started
 
 ROUNDS: Final = 5
 RATE: Final = 200
-SECONDS: Final = 8.0
+SECONDS: Final = 6.0
 WARM_UP: Final = 1.0  # seconds: everything is imported and connected, and no more than that
 TOKEN_TTL: Final = 3
 TOKEN_LATENCY: Final = 0.2
 MARGIN: Final = 1.0  # for those who can be told; their own are longer than the token lives
-PATIENCE: Final = 48.0  # seconds, which is six times as long as it should take
+PATIENCE: Final = 36.0  # seconds, which is six times as long as it should take
 ASYNC: Final = (
     *("flyteauth", "flyte", "authlib", "httpx-auth", "mcp"),
     *("google-auth", "google-auth-aio"),
