@@ -8,8 +8,8 @@
 # make docs   write anew what is generated in the documents
 # make check  lint, formatting, types
 # make fuzz   look for input that breaks a parser, FUZZ_SECONDS for each of them; Linux only
-# make bench  measure what the README promises, alone and beside the peers, for about an hour and a
-#             half; BENCH_ARGS=--quick for less, BENCH_ARGS=--peers for the peers only
+# make bench  measure what the README promises, alone and beside the peers, for almost an hour;
+#             BENCH_ARGS=--quick for less, BENCH_ARGS=--peers for the peers only
 
 PYTHON ?= python3
 BIN := .venv/bin

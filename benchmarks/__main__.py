@@ -15,6 +15,7 @@ import logging
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
@@ -57,6 +58,7 @@ NAMES: Final = (
     "peers/processes",
     "peers/cold",
     "peers/device",
+    "peers/trio",
     "peers/replies",
     "peers/refreshes",
 )
@@ -78,6 +80,17 @@ def _rows(name: str, *, quick: bool, names: Sequence[str]) -> Iterator[Row | Com
     for line in missing:
         print(line, flush=True)
     yield from function(found, quick=quick)
+
+
+def _missed(row: Row | Comparison) -> list[str]:
+    name = f"{row.name}{row.backend and f', {row.backend}'}"
+    return [f"{name}: {measure.what}" for measure in row.measures if not measure.good]
+
+
+def _write(document: dict[str, Any]) -> None:
+    RESULTS.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    if any("key" in row for row in document["rows"]):
+        PLOT.write_text(plot(document), encoding="utf-8")
 
 
 def main() -> int:
@@ -102,34 +115,33 @@ def main() -> int:
 
     where = machine()
     print(f"{where}\n", flush=True)
-    results: list[Row | Comparison] = []
-    default = [name for name in NAMES if name.startswith("peers/") or not options.peers]
-    for name in options.only or default:
-        begun = time.perf_counter()
-        for row in _rows(name, quick=options.quick, names=options.peer or list(PINNED)):
-            results.append(row)
-            print("\n".join(row.lines()), end="\n\n", flush=True)
-        print(f"({name}: {time.perf_counter() - begun:.0f} s)\n", flush=True)
-
-    missed = [
-        f"{row.name}{row.backend and f', {row.backend}'}: {measure.what}"
-        for row in results
-        for measure in row.measures
-        if not measure.good
-    ]
     document: dict[str, Any] = {
         "machine": where,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "quick": options.quick,
         "peers": {name: PINNED[name] for name in options.peer or PINNED},
-        "rows": [row.as_dict() for row in results],
+        "rows": [],
+        "broken": [],
     }
-    RESULTS.write_text(json.dumps(document, indent=1), encoding="utf-8")
-    if any("key" in row for row in document["rows"]):
-        PLOT.write_text(plot(document), encoding="utf-8")
+    missed: list[str] = []
+    default = [name for name in NAMES if name.startswith("peers/") or not options.peers]
+    for name in options.only or default:
+        begun = time.perf_counter()
+        try:
+            for row in _rows(name, quick=options.quick, names=options.peer or list(PINNED)):
+                document["rows"].append(row.as_dict())
+                missed += _missed(row)
+                print("\n".join(row.lines()), end="\n\n", flush=True)
+        except Exception as error:  # noqa: BLE001  # an hour of others' figures is not lost with it
+            traceback.print_exc()
+            document["broken"].append(name)
+            missed.append(f"{name}: broken off by {type(error).__name__}")
+        _write(document)
+        print(f"({name}: {time.perf_counter() - begun:.0f} s)\n", flush=True)
+
     for line in missed:
         print(f"MISSED  {line}")
-    print(f"{len(results)} rows, {len(missed)} targets missed; figures in {RESULTS.name}")
+    print(f"{len(document['rows'])} rows, {len(missed)} targets missed; figures in {RESULTS.name}")
     return 1 if missed else 0
 
 

@@ -80,7 +80,7 @@ FIXED: Final[dict[str, Reply]] = {
 }
 # What is no reply, or none in time: see ``server``.
 NO_REPLIES: Final = ("endless", "dropped", "hang")
-LATE: Final = 0.4  # seconds between what the plane has done and that anybody hears of it
+LATE: Final = 1.0  # seconds between what the plane has done and that anybody hears of it
 
 POLLS: Final[dict[str, Reply]] = {
     "pending": (400, JSON, b'{"error": "authorization_pending"}'),

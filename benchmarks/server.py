@@ -183,6 +183,8 @@ class Bench:
 
     async def _scripted(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = await _body(receive)
+        if body is None:
+            return
         form = parse_qs(body.decode())
         if form["grant_type"][0].endswith("device_code"):
             self.state.polled.append(time.monotonic())
@@ -237,10 +239,13 @@ class Runs(RunService):
             yield WatchRunsResponse()
 
 
-async def _body(receive: Receive) -> bytes:
+async def _body(receive: Receive) -> bytes | None:
+    """None if the client has gone before the end of it."""
     parts: list[bytes] = []
     while True:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
         parts.append(message.get("body", b""))
         if not message.get("more_body"):
             return b"".join(parts)

@@ -7,12 +7,15 @@ import os
 import platform
 import statistics
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from attrs import asdict, field, frozen
+
+T = TypeVar("T")
 
 BACKENDS: Final[tuple[Literal["asyncio"], Literal["trio"]]] = ("asyncio", "trio")
 
@@ -109,6 +112,14 @@ def known(what: str, samples: Sequence[float] | float, unit: str = "") -> Measur
     if isinstance(samples, int | float):
         return Measure(what, samples, unit)
     return Measure(what, statistics.median(samples), unit, samples=tuple(samples))
+
+
+def on_both(row: Callable[[str], T]) -> Iterator[T]:
+    """*row* of each backend, both at once: for what waits and cannot be hurried, on fresh homes
+    and servers, where nothing is compared with anything.
+    """
+    with ThreadPoolExecutor(len(BACKENDS)) as pool:
+        yield from pool.map(row, BACKENDS)
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import threading
 import xml.etree.ElementTree as ET
 from typing import Any
 
 import pytest
 
 from benchmarks.peers.comparison import Column, Comparison, first, turns
-from benchmarks.peers.environments import OURS
+from benchmarks.peers.environments import OURS, PINNED
 from benchmarks.peers.plot import PANELS, plot
+from benchmarks.peers.rows.imports import NEEDED
 from benchmarks.readme import table
+from benchmarks.server import ROOT
+from benchmarks.table import BACKENDS, on_both
+
+ADAPTERS = ROOT / "benchmarks" / "peers" / "adapters"
 
 FIGURES = {OURS: {"wall": [9.0, 11.0, 10.0]}, "flyte": {"wall": [29.0, 31.0, 30.0]}}
 
@@ -70,3 +76,27 @@ def test_the_table_has_the_medians_of_each_and_ours_stand_out() -> None:
     lines = list(table(document(compared())))
     assert lines[0] == f"| | **{OURS}** |"  # flyte's figure has another name there
     assert any("**10 ms**" in line for line in lines)
+
+
+def test_a_figure_of_another_http_library_is_not_beside_those_of_httpx() -> None:
+    figures = {OURS: {"added": [5.0]}, "flyte": {"added": [7.0]}, "msal": {"added": [27.0]}}
+    row = Comparison("hot mocked", "a question", [Column("added", "µs")], figures).as_dict()
+    titles, _, line, *_ = table(document(row))
+    assert titles == f"| | **{OURS}** | flyte |"
+    assert line.endswith("| **5 µs** | 7 µs |")
+
+
+def test_every_library_is_imported_in_one_row_and_has_an_adapter_of_its_name() -> None:
+    assert set(NEEDED) == set(PINNED)
+    for name in PINNED:
+        assert (ADAPTERS / f"{name.replace('-', '_')}.py").is_file()
+
+
+def test_what_is_asked_of_both_backends_is_asked_at_once_and_comes_in_order() -> None:
+    together = threading.Barrier(len(BACKENDS))
+
+    def row(backend: str) -> str:
+        together.wait(timeout=30)
+        return backend
+
+    assert tuple(on_both(row)) == BACKENDS

@@ -70,7 +70,7 @@ def client_config(order: Mapping[str, Any]) -> dict[str, Any]:
 def limits(httpx: Any) -> dict[str, Any]:
     """The same of httpx and of httpx2, for all."""
     pool = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
-    turns = asyncio.Semaphore(AT_ONCE)
+    turns = _turns()
 
     class Gated(httpx.AsyncHTTPTransport):  # type: ignore[misc]
         """Requests wait here, after all that a client does before it sends them."""
@@ -80,6 +80,16 @@ def limits(httpx: Any) -> dict[str, Any]:
                 return await super().handle_async_request(request)
 
     return {"transport": Gated(limits=pool), "timeout": TIMEOUT}
+
+
+def _turns() -> Any:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        import trio
+
+        return trio.Semaphore(AT_ONCE)
+    return asyncio.Semaphore(AT_ONCE)
 
 
 def instant(httpx: Any) -> Any:

@@ -21,19 +21,25 @@ _KEYRING: Final = "keyrings.alt==5.0.2"
 _CONNECT: Final = ("connectrpc==0.10.1", "flyteidl2==2.0.51", "pyqwest==0.12.0")
 _HTTPX: Final = "httpx==0.28.1"
 _REQUESTS: Final = "requests==2.34.2"
+_TRIO: Final = "trio==0.35.0"
+_GOOGLE: Final = ("google-auth==2.62.2", "aiohttp==3.14.5", _REQUESTS)
 
 PINNED: Final[dict[str, tuple[str, ...]]] = {
-    OURS: ("--editable", ".[connect]", _HTTPX, *_CONNECT),
-    "flyte": ("flyte==2.12.1", _KEYRING),
+    OURS: ("--editable", ".[connect]", _HTTPX, _TRIO, *_CONNECT),
+    "flyte": ("flyte==2.12.1", _KEYRING, _TRIO),
     "flytekit": ("flytekit==1.16.31", _KEYRING),
-    "authlib": ("authlib==1.9.9", _HTTPX),
-    "httpx-auth": ("httpx-auth==0.23.1", _HTTPX),
-    "httpx-oauth": ("httpx-oauth==0.17.0", _HTTPX),
+    "authlib": ("authlib==1.9.9", _HTTPX, _TRIO),
+    "httpx-auth": ("httpx-auth==0.23.1", _HTTPX, _TRIO),
+    "httpx-oauth": ("httpx-oauth==0.17.0", _HTTPX, _TRIO),
     "msal": ("msal==1.39.0", "msal-extensions==1.3.1", _REQUESTS),
-    "google-auth": ("google-auth==2.62.2", "aiohttp==3.14.5", _REQUESTS),
+    "google-auth": _GOOGLE,
+    "google-auth-aio": _GOOGLE,
     "requests-oauthlib": ("requests-oauthlib==2.0.0", "oauthlib==4.0.1", _REQUESTS),
-    "mcp": ("mcp==2.3.0",),
+    "mcp": ("mcp==2.3.0", _TRIO),
 }
+
+# Whose clients are httpx's, which knows both backends.
+ON_TRIO: Final = frozenset(name for name, pinned in PINNED.items() if _TRIO in pinned)
 
 
 @frozen

@@ -51,9 +51,12 @@ def tried(
     *,
     able: Callable[[frozenset[str]], bool],
     settings: Mapping[str, Any] | None = None,
+    at_once: int = AT_ONCE,
     notes: Sequence[str] = (),
 ) -> Comparison:
-    """A row for each case, with a word for each library that is *able*."""
+    """A row for each case, with a word for each library that is *able*; *at_once* of them are
+    tried.
+    """
 
     def words(environment: Environment) -> dict[str, str]:
         with (
@@ -72,7 +75,7 @@ def tried(
                 said[name] = case(bench)
             return said
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         by_peer = dict(zip([each.name for each in found], pool.map(words, found), strict=True))
     columns = [Column(name) for name, said in by_peer.items() if said]
     figures = {case: {name: said[case] for name, said in by_peer.items() if said} for case in cases}

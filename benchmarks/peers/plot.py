@@ -13,8 +13,8 @@ from attrs import frozen
 from ..table import number
 from .environments import OURS
 
-WIDTH: Final = 500  # of a panel
-NAMES: Final = 184  # for what stands before the bars
+WIDTH: Final = 520  # of a panel
+NAMES: Final = 206  # for what stands before the bars
 VALUES: Final = 106  # for what stands after them
 BAR: Final = 13
 STEP: Final = 20
@@ -53,7 +53,11 @@ class Panel:
 
 PANELS: Final = (
     Panel(
-        "import", "more than bare", "Importing what a client needs", "ms more than a bare Python"
+        "import",
+        "more than bare",
+        "Importing what a client needs",
+        "ms more than a bare Python",
+        (f"{OURS}, import only", "flyte", "httpx-oauth"),  # which attach nothing to a call
     ),
     Panel(
         "commands",
@@ -75,7 +79,7 @@ PANELS: Final = (
         "Many calls when the token expires, HTTP",
         "times the same calls without auth and one token request",
     ),
-    Panel("burst connect", "wall", "The same over Connect, half of them streams", "s"),
+    Panel("burst connect", "wall", "The same over Connect, half of them streams", "seconds"),
     Panel("load", "p99, times without auth", "A steady load, tokens of 3 s", "times p99 without"),
     Panel(
         "processes",

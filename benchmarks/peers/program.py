@@ -143,11 +143,7 @@ class Program:
 
         async def call() -> None:
             async with turns:
-                try:
-                    status = await self._get(client, order["url"])
-                    seen["ok" if status == 200 else f"status {status}"] += 1
-                except FAILURES as error:
-                    seen[outcome(error, self._own)["error"]] += 1
+                await self._note(client, order["url"], seen)
 
         gc.collect()
         gc.disable()
@@ -157,9 +153,36 @@ class Program:
         gc.enable()
         return {"seconds": wall, "seen": dict(seen)}
 
+    async def _note(self, client: Any, url: str, seen: Counter[str]) -> None:
+        """What comes of one call."""
+        try:
+            status = await self._get(client, url)
+            seen["ok" if status == 200 else f"status {status}"] += 1
+        except FAILURES as error:
+            seen[outcome(error, self._own)["error"]] += 1
+
+    async def _together(self, order: Order) -> dict[str, Any]:
+        """So many ``calls`` at once by a new client, on ``backend``."""
+        seen: Counter[str] = Counter()
+
+        async def main() -> float:
+            client = await self._result(getattr(self._adapter, order["which"])(order))
+            begun = time.perf_counter()
+            async with anyio.create_task_group() as group:
+                for _ in range(order["calls"]):
+                    group.start_soon(self._note, client, order["url"], seen)
+            wall = time.perf_counter() - begun
+            await self._result(client.close())
+            return wall
+
+        import anyio
+
+        wall = await asyncio.to_thread(anyio.run, main, backend=order["backend"])
+        return {"seconds": wall, "seen": dict(seen)}
+
     async def _load(self, order: Order) -> dict[str, Any]:
         """``rate`` calls a second, whatever becomes of the ones before; latencies from when each
-        was due.
+        was due. The collector's pauses are nobody's.
         """
         client = self._clients[order["which"]]
         latencies: list[float] = []
@@ -173,12 +196,15 @@ class Program:
                 failed += 1
             latencies.append(time.perf_counter() - due)
 
+        gc.collect()
+        gc.disable()
         begun = time.perf_counter()
         async with asyncio.TaskGroup() as group:
             for number in range(int(order["seconds"] * order["rate"])):
                 due = begun + number / order["rate"]
                 await asyncio.sleep(max(0.0, due - time.perf_counter()))
                 group.create_task(call(due))
+        gc.enable()
         ordered = sorted(latencies)
         return {
             "p50": statistics.median(ordered),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from .. import fresh
-from ..logins import temporary_home
 from ..server import serving
-from ..table import BACKENDS, Row, at_most, exactly
+from ..table import Row, at_most, exactly, on_both
 
 MEMORY_MB: Final = 5.0
 DEADLINE: Final = 150.0  # of a refresh with its retries
@@ -23,21 +25,20 @@ BODIES: Final = {
 def rows(*, quick: bool) -> Iterator[Row]:
     """Each in a fresh process, which has refreshed once before."""
     for what, name in BODIES.items():
-        for backend in BACKENDS:
-            if not (quick and name == "drip"):
-                yield _row(what, name, backend, 1 if quick or name == "drip" else 5)
+        if not (quick and name == "drip"):
+            yield from on_both(partial(_row, what, name, 1 if quick or name == "drip" else 5))
 
 
-def _row(what: str, name: str, backend: str, rounds: int) -> Row:
+def _row(what: str, name: str, rounds: int, backend: str) -> Row:
     heard = []
     for _ in range(rounds):
-        with serving() as server, temporary_home() as home:
+        with serving() as server, TemporaryDirectory(prefix="flyteauth-bench-") as home:
             order = {
                 "server": vars(server),
                 "backend": backend,
                 "token_endpoint": f"{server.base_url}/fault/{name}/token",
             }
-            said, _, _ = fresh.run("body", home, order)
+            said, _, _ = fresh.run("body", Path(home), order)
             heard.append(said)
     typed = sum(one["said"].startswith("Unreachable: ") for one in heard)
     return Row(

@@ -29,12 +29,12 @@ def rows(*, quick: bool) -> Iterator[Row]:
     for backend in BACKENDS:
         with serving() as server, temporary_home():
             server.set(token_latency=TOKEN_LATENCY, resource_latency=RESOURCE_LATENCY)
-            yield anyio.run(_with_httpx, server, backend, 2 if quick else 7, backend=backend)
+            yield anyio.run(_with_httpx, server, backend, 2 if quick else 5, backend=backend)
     for store in ("file", "memory"):
         for backend in BACKENDS:
             with serving() as server, temporary_home():
                 server.set(token_latency=TOKEN_LATENCY)
-                yield anyio.run(_bare, server, backend, store, 5 if quick else 21, backend=backend)
+                yield anyio.run(_bare, server, backend, store, 5 if quick else 7, backend=backend)
 
 
 class _Bystander:

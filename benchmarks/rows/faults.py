@@ -20,7 +20,7 @@ from flyteauth.session import Session
 
 from ..logins import Kept, Watcher, person, temporary_home
 from ..server import Server, serving
-from ..table import BACKENDS, Row, exactly, known
+from ..table import Row, exactly, known, on_both
 from ..worker import status
 
 NOWHERE: Final = "login.invalid"  # never resolved (RFC 6761 §6.4), and nobody is asked here
@@ -58,15 +58,19 @@ class Case:
 
 def rows(*, quick: bool) -> Iterator[Row]:
     """All faults at once, each with a login of its own."""
-    for backend in BACKENDS:
-        with (
-            serving() as server,
-            temporary_home() as outer,
-            temporary_home(BROWSER=f"touch {outer}/browser") as home,
-            _unresolved(NOWHERE),
-        ):
-            cases = anyio.run(_all, server, home, quick, backend=backend)
-            opened = (outer / "browser").exists()
+
+    def meet(backend: str) -> tuple[str, list[Case]]:
+        with serving() as server:
+            return backend, anyio.run(_all, server, home, quick, backend=backend)
+
+    with (
+        temporary_home() as outer,
+        temporary_home(BROWSER=f"touch {outer}/browser") as home,
+        _unresolved(NOWHERE),
+    ):
+        met = list(on_both(meet))
+        opened = (outer / "browser").exists()
+    for backend, cases in met:
         for case in cases:
             yield _row(case, backend, opened=opened)
 

@@ -21,7 +21,7 @@ def rows(*, quick: bool) -> Iterator[Row]:
     """
     for backend in BACKENDS:
         found: dict[str, list[float]] = {}
-        for _ in range(1 if quick else 7):
+        for _ in range(1 if quick else 5):
             with serving() as server, temporary_home() as home:
                 order = {
                     "server": vars(server),

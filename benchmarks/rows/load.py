@@ -19,7 +19,7 @@ from ..server import Server, serving
 from ..table import BACKENDS, Row, at_most, exactly, known, no_collection, percentile
 
 RATE: Final = 200  # requests in a second, whatever becomes of the ones before
-SECONDS: Final = 20.0
+SECONDS: Final = 8.0
 TOKEN_TTL: Final = 3
 TOKEN_LATENCY: Final = 0.2
 DELAYED: Final = 0.05  # seconds on the way to the transport: a quarter of a refresh
@@ -36,7 +36,7 @@ def rows(*, quick: bool) -> Iterator[Row]:
     for backend in BACKENDS:
         with serving(access_ttl=TOKEN_TTL) as server, temporary_home():
             server.set(token_latency=TOKEN_LATENCY, resource_latency=0.005)
-            seconds, pairs = (6.0, 1) if quick else (SECONDS, 3)
+            seconds, pairs = (6.0, 1) if quick else (SECONDS, 5)
             yield anyio.run(_row, server, backend, seconds, pairs, backend=backend)
 
 

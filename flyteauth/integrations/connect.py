@@ -44,6 +44,7 @@ from collections.abc import (
 from contextlib import asynccontextmanager, contextmanager
 from functools import lru_cache, partial
 from http import HTTPStatus
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from attrs import field, frozen
@@ -57,6 +58,7 @@ from ._http import Synchronous, check_own, session_of
 try:
     from connectrpc.code import Code
     from connectrpc.errors import ConnectError
+    from connectrpc.request import RequestContext
     from pyqwest import Client, HTTPTransport, Proxy, SyncClient, SyncHTTPTransport
 except ImportError as error:
     raise ImportError(
@@ -65,7 +67,6 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from connectrpc.interceptor import Interceptor, InterceptorSync
-    from connectrpc.request import RequestContext
 
 __all__ = ["client", "client_sync", "clients", "clients_sync", "interceptors", "interceptors_sync"]
 
@@ -73,6 +74,7 @@ REQ = TypeVar("REQ")
 RES = TypeVar("RES")
 C = TypeVar("C")
 _Context = Any  # a RequestContext of whatever messages
+_Headers = Any  # the request headers of such a context
 
 # What connectrpc makes of a proxy's 407; it has no code for it.
 _BY_PROXY: Final = HTTPStatus.PROXY_AUTHENTICATION_REQUIRED.phrase
@@ -212,24 +214,29 @@ class _Attached:
     """Headers that go with a call; made once, and used for many calls."""
 
     headers: Mapping[str, str] = field(repr=False)
+    names: frozenset[str] = field(init=False)
     items: tuple[tuple[str, str], ...] = field(init=False, repr=False)
+    """With names in small letters, as a context has them."""
     leaks: bool = field(init=False)
     """Whether pyqwest would take them along when it follows a redirect to another server."""
 
+    @names.default
+    def _names(self) -> frozenset[str]:
+        return frozenset(name.lower() for name in self.headers)
+
     @items.default
     def _items(self) -> tuple[tuple[str, str], ...]:
-        return tuple(self.headers.items())
+        return tuple((name.lower(), value) for name, value in self.headers.items())
 
     @leaks.default
     def _leaks(self) -> bool:
-        return not _TAKEN_OFF.issuperset(name.lower() for name in self.headers)
+        return not _TAKEN_OFF.issuperset(self.names)
 
-    def detach(self, ctx: _Context) -> None:
+    def detach(self, theirs: _Headers) -> None:
         """Whoever calls again with the same context starts anew."""
-        theirs = _request_headers(ctx)
-        for name, value in self.items:
-            if theirs.get(name) == value:
-                del theirs[name]
+        for item in self.items:
+            if item in theirs.items():
+                del theirs[item[0]]
 
 
 class _Attaching:
@@ -246,11 +253,18 @@ class _Attaching:
         self._follows_redirects = follows_redirects
         self._last = _Attached({})
 
-    def _attach(self, ctx: _Context, headers: Mapping[str, str]) -> _Attached:
-        attached, theirs = self._last, _request_headers(ctx)
+    def _attach(self, theirs: _Headers, headers: Mapping[str, str]) -> _Attached:
+        attached = self._last
         if headers is not attached.headers:
-            attached = self._last = _Attached(headers)
-        check_own(headers, theirs, INSTEAD)
+            attached = self._last = self._attachable(headers)
+        if not attached.names.isdisjoint(theirs.keys()):
+            check_own(headers, theirs, INSTEAD)
+        for name, value in attached.items:
+            theirs[name] = value
+        return attached
+
+    def _attachable(self, headers: Mapping[str, str]) -> _Attached:
+        attached = _Attached(headers)
         if self._follows_redirects and attached.leaks:
             raise ConfigError(
                 "pyqwest would take the credential along when it follows a redirect to another "
@@ -258,8 +272,6 @@ class _Attaching:
                 "HTTP client that follows none and pass follows_redirects=False",
                 reason="redirect",
             )
-        for name, value in attached.items:
-            theirs[name] = value
         return attached
 
     def _refuse(self, error: ConnectError, attached: _Attached) -> bool | None:
@@ -274,15 +286,25 @@ class _Attaching:
         self._credentials.refuse(attached.headers, by_proxy=by_proxy)
         return by_proxy
 
-    async def _attached(self, ctx: _Context) -> _Attached:
-        headers = self._credentials.at_once(_authority(ctx))
-        if headers is None:
-            with _in_time(ctx):
-                headers = await self._credentials.headers(_authority(ctx), _left(ctx))
-        return self._attach(ctx, headers)
+    def _at_once(self, ctx: _Context, theirs: _Headers) -> _Attached | None:
+        """Attach what is in hand, as most calls want it; None if something has to be waited for."""
+        headers = self._credentials.at_once(_host_and_port(_server_address(ctx)))
+        return None if headers is None else self._attach(theirs, headers)
+
+    async def _in_a_while(self, ctx: _Context, theirs: _Headers) -> _Attached:
+        with _in_time(ctx):
+            headers = await self._credentials.headers(
+                _host_and_port(_server_address(ctx)), _left(ctx)
+            )
+        return self._attach(theirs, headers)
 
     async def _again(
-        self, refusal: ConnectError, attached: _Attached, request: Any, ctx: _Context
+        self,
+        refusal: ConnectError,
+        attached: _Attached,
+        request: Any,
+        ctx: _Context,
+        theirs: _Headers,
     ) -> tuple[Any, _Attached]:
         """What to try again, with what; raises *refusal* if there is no more than that to say.
 
@@ -292,7 +314,7 @@ class _Attaching:
         again = None if by_proxy is None else _once_more(request)
         if again is None or by_proxy is None:
             raise refusal
-        attached.detach(ctx)
+        attached.detach(theirs)
         try:
             with _in_time(ctx):
                 headers = await self._credentials.in_place_of(
@@ -302,7 +324,7 @@ class _Attaching:
             raise error from refusal
         if headers is None:
             raise refusal
-        return again, self._attach(ctx, headers)
+        return again, self._attach(theirs, headers)
 
 
 class _Interceptor(_Attaching):
@@ -314,7 +336,17 @@ class _Interceptor(_Attaching):
         request: REQ,
         ctx: RequestContext[REQ, RES],
     ) -> RES:
-        return await self._reply(call_next, request, ctx)
+        theirs = _request_headers(ctx)
+        attached = self._at_once(ctx, theirs) or await self._in_a_while(ctx, theirs)
+        try:
+            try:
+                return await call_next(request, ctx)
+            except ConnectError as error:
+                refusal = error
+            request, attached = await self._again(refusal, attached, request, ctx, theirs)
+            return await call_next(request, ctx)
+        finally:
+            attached.detach(theirs)
 
     async def intercept_client_stream(
         self,
@@ -322,7 +354,8 @@ class _Interceptor(_Attaching):
         request: AsyncIterator[REQ],
         ctx: RequestContext[REQ, RES],
     ) -> RES:
-        return await self._reply(call_next, AsyncRequests(aiter(request)), ctx)
+        requests: Any = AsyncRequests(aiter(request))
+        return await self.intercept_unary(call_next, requests, ctx)
 
     def intercept_server_stream(
         self,
@@ -340,24 +373,11 @@ class _Interceptor(_Attaching):
     ) -> AsyncIterator[RES]:
         return self._replies(call_next, AsyncRequests(aiter(request)), ctx)
 
-    async def _reply(
-        self, call_next: Callable[[Any, Any], Awaitable[RES]], request: Any, ctx: _Context
-    ) -> RES:
-        attached = await self._attached(ctx)
-        try:
-            try:
-                return await call_next(request, ctx)
-            except ConnectError as error:
-                refusal = error
-            request, attached = await self._again(refusal, attached, request, ctx)
-            return await call_next(request, ctx)
-        finally:
-            attached.detach(ctx)
-
     async def _replies(
         self, call_next: Callable[[Any, Any], AsyncIterator[RES]], request: Any, ctx: _Context
     ) -> AsyncIterator[RES]:
-        attached, delivered = await self._attached(ctx), False
+        theirs, delivered = _request_headers(ctx), False
+        attached = self._at_once(ctx, theirs) or await self._in_a_while(ctx, theirs)
         try:
             replies = call_next(request, ctx)
             try:
@@ -370,7 +390,7 @@ class _Interceptor(_Attaching):
             finally:
                 await _aclose(replies)
             request = None if delivered else request
-            request, attached = await self._again(refusal, attached, request, ctx)
+            request, attached = await self._again(refusal, attached, request, ctx, theirs)
             replies = call_next(request, ctx)
             try:
                 async for reply in replies:
@@ -378,7 +398,7 @@ class _Interceptor(_Attaching):
             finally:
                 await _aclose(replies)
         finally:
-            attached.detach(ctx)
+            attached.detach(theirs)
 
 
 class _InterceptorSync(_Attaching):
@@ -390,7 +410,17 @@ class _InterceptorSync(_Attaching):
         request: REQ,
         ctx: RequestContext[REQ, RES],
     ) -> RES:
-        return self._reply(call_next, request, ctx)
+        theirs = _request_headers(ctx)
+        attached = self._attached(ctx, theirs)
+        try:
+            try:
+                return call_next(request, ctx)
+            except ConnectError as error:
+                refusal = error
+            request, attached = in_portal(self._again, refusal, attached, request, ctx, theirs)
+            return call_next(request, ctx)
+        finally:
+            attached.detach(theirs)
 
     def intercept_client_stream_sync(
         self,
@@ -398,7 +428,8 @@ class _InterceptorSync(_Attaching):
         request: Iterator[REQ],
         ctx: RequestContext[REQ, RES],
     ) -> RES:
-        return self._reply(call_next, Requests(iter(request)), ctx)
+        requests: Any = Requests(iter(request))
+        return self.intercept_unary_sync(call_next, requests, ctx)
 
     def intercept_server_stream_sync(
         self,
@@ -416,22 +447,11 @@ class _InterceptorSync(_Attaching):
     ) -> Iterator[RES]:
         return self._replies(call_next, Requests(iter(request)), ctx)
 
-    def _reply(self, call_next: Callable[[Any, Any], RES], request: Any, ctx: _Context) -> RES:
-        attached = self._attached_sync(ctx)
-        try:
-            try:
-                return call_next(request, ctx)
-            except ConnectError as error:
-                refusal = error
-            request, attached = in_portal(self._again, refusal, attached, request, ctx)
-            return call_next(request, ctx)
-        finally:
-            attached.detach(ctx)
-
     def _replies(
         self, call_next: Callable[[Any, Any], Iterator[RES]], request: Any, ctx: _Context
     ) -> Iterator[RES]:
-        attached, delivered = self._attached_sync(ctx), False
+        theirs, delivered = _request_headers(ctx), False
+        attached = self._attached(ctx, theirs)
         try:
             replies = call_next(request, ctx)
             try:
@@ -444,18 +464,17 @@ class _InterceptorSync(_Attaching):
             finally:
                 _close(replies)
             request = None if delivered else request
-            request, attached = in_portal(self._again, refusal, attached, request, ctx)
+            request, attached = in_portal(self._again, refusal, attached, request, ctx, theirs)
             replies = call_next(request, ctx)
             try:
                 yield from replies
             finally:
                 _close(replies)
         finally:
-            attached.detach(ctx)
+            attached.detach(theirs)
 
-    def _attached_sync(self, ctx: _Context) -> _Attached:
-        headers = self._credentials.at_once(_authority(ctx))
-        return in_portal(self._attached, ctx) if headers is None else self._attach(ctx, headers)
+    def _attached(self, ctx: _Context, theirs: _Headers) -> _Attached:
+        return self._at_once(ctx, theirs) or in_portal(self._in_a_while, ctx, theirs)
 
 
 def _once_more(request: Any) -> Any:
@@ -463,20 +482,24 @@ def _once_more(request: Any) -> Any:
     return request.again() if isinstance(request, AsyncRequests | Requests) else request
 
 
-# A context has methods up to connectrpc 0.10, and properties since.
+# A context has methods up to connectrpc 0.10, and properties since. Calls wait for this.
 
-
-def _value(attribute: Any) -> Any:
-    return attribute() if callable(attribute) else attribute
-
-
-def _request_headers(ctx: _Context) -> Any:
-    return _value(ctx.request_headers)
+_METHODS: Final = callable(getattr(RequestContext, "request_headers", None))
+_Reader = Callable[[_Context], Any]
+_request_headers: Final[_Reader] = (
+    (lambda ctx: ctx.request_headers()) if _METHODS else attrgetter("request_headers")
+)
+_server_address: Final[_Reader] = (
+    (lambda ctx: ctx.server_address()) if _METHODS else attrgetter("server_address")
+)
+_timeout_ms: Final[_Reader] = (
+    (lambda ctx: ctx.timeout_ms()) if _METHODS else attrgetter("timeout_ms")
+)
 
 
 def _left(ctx: _Context) -> float | None:
     """Seconds."""
-    left: float | None = _value(ctx.timeout_ms)
+    left: float | None = _timeout_ms(ctx)
     return None if left is None else max(0.0, left / 1000)
 
 
@@ -487,10 +510,6 @@ def _host_and_port(address: str | None) -> str:
     """
     host, path, rest = (address or "").partition("/")
     return f"{host}:{rest.rpartition(':')[2]}" if path and ":" not in host else host
-
-
-def _authority(ctx: _Context) -> str:
-    return _host_and_port(_value(ctx.server_address))
 
 
 @contextmanager

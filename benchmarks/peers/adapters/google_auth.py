@@ -19,7 +19,7 @@ OWN = ("google",)
 IMPORTS = ("google.oauth2.credentials", "google.auth.transport.requests")
 
 
-def _credentials(order: Order) -> Any:
+def credentials(order: Order) -> Any:
     at = dt.datetime.fromtimestamp(order["expires_at"], dt.UTC)
     if "margin" in order:  # 225 s are too many for a token that lives 3 s
         _helpers.REFRESH_THRESHOLD = dt.timedelta(seconds=order["margin"])
@@ -38,16 +38,16 @@ def bare(order: Order) -> Any:
 
 
 def login(order: Order) -> Any:
-    credentials = _credentials(order)
+    theirs = credentials(order)
     if "margin" in order:
-        credentials.with_non_blocking_refresh()
-    session = AuthorizedSession(credentials, auth_request=Request(pooled(requests.Session())))
+        theirs.with_non_blocking_refresh()
+    session = AuthorizedSession(theirs, auth_request=Request(pooled(requests.Session())))
     return Sync(pooled(session))
 
 
 def mocked(order: Order) -> Any:
     without = mounted(requests.Session())
-    return Sync(without), Sync(mounted(AuthorizedSession(_credentials(order))))
+    return Sync(without), Sync(mounted(AuthorizedSession(credentials(order))))
 
 
 if __name__ == "__main__":

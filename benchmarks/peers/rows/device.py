@@ -14,6 +14,7 @@ from ..peer import Failed, NoAnswer, where
 
 PATIENCE: Final = 60.0
 SOON: Final = 15.0
+ABLE: Final = 4  # all that have such a login, for they mostly wait
 
 CASES: Final[dict[str, tuple[Sequence[str], Mapping[str, Any]]]] = {
     "pending three times": (["pending", "pending", "pending", "good"], {}),
@@ -42,6 +43,7 @@ def rows(found: list[Environment], *, quick: bool) -> Iterator[Comparison]:
             for name in (QUICK if quick else CASES)
         },
         able=lambda can: "device" in can,
+        at_once=ABLE,
         notes=["seconds between polls, as the server saw them, and what came of it", KEY],
     )
 

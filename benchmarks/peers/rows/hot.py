@@ -16,6 +16,10 @@ from ..peer import BLOCKING, Peer, login_at, started
 ROUNDS: Final = 5
 PAIRS: Final = 40  # in a round
 LOOPS: Final = 50
+OVER_REQUESTS: Final = (
+    "those over requests are beside the point: a request of it costs about twice as much",
+    "requests-oauthlib even spares it something, the look for a netrc file",
+)
 WAYS: Final = {"mocked": "over HTTP", "mocked_connect": "a unary call over Connect"}
 
 
@@ -70,7 +74,5 @@ def _compare(server: Server, peers: list[Peer], which: str, what: str, rounds: i
         [Column("added", "µs"), Column("without", "µs"), Column("times that without")],
         figures,
         first(asynchronous, "added"),
-        ["those over requests are beside the point: a request of it costs more than twice as much"]
-        if BLOCKING & by_name.keys()
-        else [],
+        OVER_REQUESTS if BLOCKING & by_name.keys() else (),
     )

@@ -30,6 +30,9 @@ NEEDED: Final = {
     "google-auth": {
         "google-auth": "import google.oauth2.credentials, google.auth.transport.requests"
     },
+    "google-auth-aio": {
+        "google-auth-aio": "import google.oauth2.credentials, google.auth.aio.transport.sessions"
+    },
     "requests-oauthlib": {"requests-oauthlib": "import requests_oauthlib"},
     "mcp": {"mcp, client.auth": "import mcp.client.auth"},
 }

@@ -28,13 +28,13 @@ def rows(found: list[Environment], *, quick: bool) -> Iterator[Comparison]:
         server.set(token_latency=TOKEN_LATENCY)
         seen: dict[str, list[dict[str, float]]] = {}
         rounds, count = (1, 4) if quick else (ROUNDS, PROCESSES)
+        keeping = [each for each in found if _keeps(each, Path(directory))]
         for index in range(rounds):
-            for name in turns([each.name for each in found], index):
-                environment = next(each for each in found if each.name == name)
-                home = Path(directory) / f"{name}-{index}"
+            for environment in turns(keeping, index):
+                home = Path(directory) / f"{environment.name}-{index}"
                 home.mkdir()
-                if (one := _round(server, environment, home, count)) is not None:
-                    seen.setdefault(name, []).append(one)
+                one = _round(server, environment, home, count)
+                seen.setdefault(environment.name, []).append(one)
     figures: dict[str, dict[str, Figure]] = {
         name: {column: [one[column] for one in each] for column in each[0]}
         for name, each in seen.items()
@@ -68,13 +68,14 @@ def _least(figures: dict[str, Figure], column: str, sign: float = 1) -> float:
     return min(sign * sample for sample in figure)
 
 
-def _round(
-    server: Server, environment: Environment, home: Path, count: int
-) -> dict[str, float] | None:
+def _keeps(environment: Environment, home: Path) -> bool:
+    with Peer(environment, home) as peer:
+        return "kept" in peer.can
+
+
+def _round(server: Server, environment: Environment, home: Path, count: int) -> dict[str, float]:
     with ExitStack() as stack:
         peers = [stack.enter_context(Peer(environment, home)) for _ in range(count)]
-        if "kept" not in peers[0].can:
-            return None
         order: dict[str, Any] = login_at(server)
         server.advance(TTL + 1)
         order["expires_at"] = order["obtained_at"] - 1
