@@ -142,7 +142,7 @@ class StoreError(Error):
 class UnexpectedEvent(Error):
     """The driver answered an effect with the wrong event: always a bug in flyteauth."""
 
-    def __init__(self, state: object = "", event: object = "") -> None:
+    def __init__(self, state: object, event: object) -> None:
         super().__init__(
             f"{type(state).__name__} cannot take {type(event).__name__}; please report this bug"
         )

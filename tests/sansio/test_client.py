@@ -6,6 +6,7 @@ from base64 import b64decode
 from urllib.parse import parse_qsl, urlencode
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 
 from flyteauth._sansio.client import (
@@ -225,3 +226,12 @@ def test_what_is_not_a_scope_is_an_error_and_not_repaired(scope: str) -> None:
     with pytest.raises(ConfigError) as raised:
         join_scopes(["all", scope])
     assert raised.value.reason == "scopes"
+
+
+def test_what_cannot_be_used_is_named_and_cut() -> None:
+    odd = ("private_key_jwt", "tls_client_auth")
+    server = evolve(SERVER, token_endpoint_auth_methods_supported=odd)
+    with pytest.raises(ConfigError, match=r"\(it lists private_key_jwt, tls_client_auth\)"):
+        Client(server, "cli", "s").token_request("client_credentials")
+    with pytest.raises(ConfigError, match=f"'{'x' * 38}é ' is not a scope"):
+        join_scopes(["x" * 38 + "é " + "y"])

@@ -139,3 +139,9 @@ def test_an_unexpected_event_names_both_sides() -> None:
 def test_unreachable_says_when_and_whether() -> None:
     error = Unreachable("down")
     assert (error.reason, error.retry_after, error.sent) == ("", None, False)
+
+
+def test_an_oauth_error_alone_says_no_more() -> None:
+    error = OAuth2Error("x")
+    assert (error.description, error.uri, error.hint) == ("", "", "")
+    assert OAuth2Error("x", hint="do this").hint == "do this"

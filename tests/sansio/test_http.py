@@ -445,3 +445,12 @@ def test_what_has_no_ascii_form_comes_back_and_is_refused(url: str) -> None:
 def test_an_unprintable_host_is_left_alone(url: str) -> None:
     assert ascii_url(url) == url
     assert not is_secure(url)
+
+
+@pytest.mark.req("ERR-05")
+@pytest.mark.parametrize("tag", ["<!DOCTYPE html>", "<html>", "<head>", "<HEAD>", "<body class=a>"])
+def test_a_web_page_may_begin_with_each_of_its_parts(tag: str) -> None:
+    assert is_html(Response(200, (), f"\n {tag}".encode()))
+    assert is_html(Response(200, (), b" " * 507 + b"<html>"))
+    assert not is_html(Response(200, (), b" " * 508 + b"<html>"))
+    assert not is_html(Response(200, (), b'"<html>"'))

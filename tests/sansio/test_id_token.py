@@ -240,3 +240,13 @@ def test_any_bytes_are_an_id_token_or_a_refusal(text: str, at: float) -> None:
     outcome(lambda: check(token(text), CLIENT, nonce="n", at=at, verified=True))
     outcome(lambda: check_refreshed(text, id_token(), CLIENT))
     outcome(lambda: subject(text))
+
+
+@pytest.mark.parametrize(
+    ("exp", "is_one"), [(AT + 60, True), (1e15 - 1, True), (1e15, False), (1e15 + 1, False)]
+)
+def test_a_time_is_below_ten_to_the_fifteenth(exp: float, is_one: bool) -> None:
+    reason = outcome(
+        lambda: check(token(id_token(exp=exp)), CLIENT, nonce="n", at=AT, verified=True)
+    )
+    assert (reason is None) is is_one

@@ -12,7 +12,7 @@ from flyteauth._sansio.client import AuthorizationServer, Client, Quirk
 from flyteauth._sansio.errors import FlowError, InvalidResponse, OAuth2Error, Unreachable
 from flyteauth._sansio.flow import ResponseReceived
 from flyteauth._sansio.http import YEAR, Response
-from flyteauth._sansio.tokens import Token, parse_success, parse_token
+from flyteauth._sansio.tokens import Token, oauth2_error, parse_success, parse_token
 
 from . import strategies
 from .conversation import answer, outcome, reply
@@ -357,3 +357,15 @@ def test_where_a_redirect_leads_is_shown_cut(length: int) -> None:
     assert (f"redirects to {host} (" in str(error)) is (length <= 80)
     assert (f"redirects to {host[:79]}… (" in str(error)) is (length > 80)
     assert "canary" not in str(error)
+
+
+def test_an_answer_that_cannot_be_read_is_told_with_the_host_that_sent_it() -> None:
+    received = ResponseReceived(Response(200, (), b"<html>"), 0.0, 0.0, "as.example")
+    with pytest.raises(InvalidResponse, match=r"^as\.example: a web page"):
+        parse_success(received)
+
+
+def test_an_error_may_come_without_a_word() -> None:
+    error = oauth2_error("access_denied")
+    assert isinstance(error, OAuth2Error)
+    assert (error.description, error.uri) == ("", "")
