@@ -8,6 +8,7 @@
 # make docs   write anew what is generated in the documents
 # make check  lint, formatting, types
 # make fuzz   look for input that breaks a parser, FUZZ_SECONDS for each of them; Linux only
+# make mutation  change the pure core in some thousand ways, and see that the tests notice
 # make bench  measure what the README promises, alone and beside the peers, for almost an hour;
 #             BENCH_ARGS=--quick for less, BENCH_ARGS=--peers for the peers only
 
@@ -17,7 +18,7 @@ READY := .venv/.ready
 # Many tests wait for processes, so more of them than there are cores may run.
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(max(4, os.cpu_count() or 1))')
 
-.PHONY: demo test test-all test-servers check fuzz bench compat conformance docs clean
+.PHONY: demo test test-all test-servers check fuzz mutation bench compat conformance docs clean
 
 demo: $(READY)
 	@$(if $(filter 1,$(BROWSER)),env -u BROWSER )$(BIN)/flyteauth demo$(if $(filter 1,$(BROWSER)), --browser)
@@ -47,6 +48,10 @@ fuzz: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group fuzz
 	@$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS)
 
+mutation: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group mutation
+	@$(BIN)/python -m tests.mutation
+
 bench: $(READY)
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
@@ -68,4 +73,4 @@ $(READY): pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-* .coverage .mypy_cache .ruff_cache .hypothesis
+	rm -rf mutants .venv .venv-* .coverage .mypy_cache .ruff_cache .hypothesis

@@ -454,3 +454,16 @@ def test_a_web_page_may_begin_with_each_of_its_parts(tag: str) -> None:
     assert is_html(Response(200, (), b" " * 507 + b"<html>"))
     assert not is_html(Response(200, (), b" " * 508 + b"<html>"))
     assert not is_html(Response(200, (), b'"<html>"'))
+
+
+def test_whoever_is_not_known_is_not_named() -> None:
+    with pytest.raises(InvalidResponse, match="^the answer is not"):
+        parse_object(Response(200, (), b"[]"))
+
+
+@pytest.mark.parametrize(
+    "url", ["https://as.example\\x/", "https://as.example/\\", "\\\\as.example"]
+)
+def test_a_backslash_makes_it_no_url(url: str) -> None:
+    assert split_url(url) is None
+    assert split_url("https://as.example/X~!") is not None
