@@ -142,7 +142,7 @@ def _said(spots: Sequence[tuple[ast.AST, ast.AST]]) -> tuple[str, str]:
             kept = {ast.unparse(case.pattern) for case in after.cases}
             (gone,) = (case for case in before.cases if ast.unparse(case.pattern) not in kept)
             return f"case {ast.unparse(gone.pattern)}", "no such case"
-        if isinstance(before, ast.expr | ast.stmt) and not isinstance(before, _WORDS):
+        if isinstance(before, ast.expr | ast.stmt | ast.pattern) and not isinstance(before, _WORDS):
             return _line(before), _line(after)
     return _line(spots[-1][0]), _line(spots[-1][1])
 
