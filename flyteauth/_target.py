@@ -32,6 +32,8 @@ T = TypeVar("T")
 # Where an issuer without a Flyte control plane is told to come back: any free port (RFC 8252 §7.3).
 DEFAULT_REDIRECT_URI: Final = "http://127.0.0.1/callback"
 
+METADATA_DEADLINE: Final = 10.0  # seconds for each document (META-06)
+
 _NEEDED: Final = {
     "Pkce": {"authorization_endpoint", "token_endpoint"},
     "DeviceFlow": {"device_authorization_endpoint", "token_endpoint"},
@@ -91,6 +93,7 @@ async def discover(driver: Driver, settings: Settings) -> Target:
 
     Both questions to a control plane are asked at once. Raises FlowError or ConfigError.
     """
+    driver = evolve(driver, limit=METADATA_DEADLINE)
 
     async def ask(flow: Discovery[T]) -> T:
         return await driver.run(flow, flow.start(random_bits()))

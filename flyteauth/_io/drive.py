@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import TypeVar, assert_never
 
+import anyio
 from attrs import frozen
 
 from .._sansio.flow import (
@@ -14,6 +16,7 @@ from .._sansio.flow import (
     Flow,
     OpenBrowser,
     RedirectReceived,
+    RequestFailed,
     SendRequest,
     ShowUserCode,
     TimeReached,
@@ -37,12 +40,16 @@ async def _nobody_browses(effect: OpenBrowser) -> str:
 
 @frozen
 class Driver:
-    """``show_user_code`` and ``open_browser`` are what needs a person; other flows do without."""
+    """``show_user_code`` and ``open_browser`` are what needs a person; other flows do without.
+
+    ``limit`` is what a request may take, in seconds, where that is less than the transport allows.
+    """
 
     transport: Transport
     clock: Clock
     show_user_code: Callable[[ShowUserCode], Awaitable[None]] = _nobody_shows
     open_browser: Callable[[OpenBrowser], Awaitable[str]] = _nobody_browses
+    limit: float = math.inf
 
     async def run(
         self, flow: Flow[S, T], state: S | Done[T], save: Callable[[S], object] | None = None
@@ -60,7 +67,10 @@ class Driver:
     async def perform(self, effect: Effect) -> Event:
         match effect:
             case SendRequest(request):
-                return await self.transport.send(request)
+                with anyio.move_on_after(self.limit):
+                    return await self.transport.send(request)
+                text = f"no answer within {self.limit:g} s"
+                return RequestFailed("timeout", text, sent=True, at=self.clock.time())
             case WaitUntil(deadline):
                 await self.clock.sleep_until(deadline)
                 return TimeReached(self.clock.time())

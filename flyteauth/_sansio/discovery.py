@@ -178,7 +178,7 @@ class Discovery(Flow[State, T], Generic[T]):
         try:
             body = self.read(snake_case(parse_object(response)))
         except InvalidResponse as error:
-            if error.reason not in {"not_json", "issuer"}:
+            if error.reason not in {"not_json", "issuer", "error"}:
                 raise
             return self._next(state, f"{host_of(state.url)}: {error}", error.reason)
         if body is None:
@@ -266,6 +266,12 @@ def authorization_server(endpoint: str) -> Discovery[AuthorizationServer | None]
     plain = plain_host(endpoint)
 
     def read(body: Object) -> Object | None:
+        if "error" in body:
+            raise InvalidResponse(
+                "an error came back instead of metadata; try again, and report it to whoever runs "
+                "the control plane if it stays so",
+                reason="error",
+            )
         parse_metadata(body, plain)
         return body if member(body, "token_endpoint") else None
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import anyio
 import pytest
 
 from flyteauth._io.drive import Driver
@@ -14,12 +16,18 @@ from flyteauth._sansio.device_authorization import (
     Waiting,
 )
 from flyteauth._sansio.flow import (
+    Effect,
+    Event,
     OpenBrowser,
     RedirectReceived,
+    RequestFailed,
+    ResponseReceived,
+    SendRequest,
     ShowUserCode,
     TimeReached,
     WaitUntil,
 )
+from flyteauth._sansio.http import Request, get
 from tests.integration.plane import ENDPOINT, Plane
 
 pytestmark = pytest.mark.anyio
@@ -67,3 +75,39 @@ async def test_a_driver_without_a_person_refuses_what_needs_one(effect: Any) -> 
     plane = Plane()
     with pytest.raises(NotImplementedError):
         await Driver(plane, plane.clock).perform(effect)
+
+
+class Silent:
+    """A transport whose server accepts, and says nothing."""
+
+    async def send(self, request: Request) -> ResponseReceived | RequestFailed:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.req("NET-01")
+async def test_a_request_may_be_given_less_time_than_the_transport_gives_it() -> None:
+    plane = Plane()
+    driver = Driver(Silent(), plane.clock, limit=0.0)
+    event = await driver.perform(SendRequest(get("https://as.example/")))
+    assert event == RequestFailed("timeout", "no answer within 0 s", sent=True, at=plane.clock.now)
+
+
+@pytest.mark.req("META-06")
+async def test_a_document_of_metadata_may_take_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+    perform = Driver.perform
+
+    async def noted(driver: Driver, effect: Effect) -> Event:
+        given.append(driver.limit)
+        return await perform(driver, effect)
+
+    monkeypatch.setattr(Driver, "perform", noted)
+    plane = Plane()
+    async with plane.session("ClientSecret") as session:
+        await session.headers()
+    assert 10.0 in given
+    assert set(given) == {10.0, math.inf}  # what follows has the time that a request has

@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from flyteauth._io import tls as tls_module, transport as transport_module
 from flyteauth._io.proxy import proxy_for
-from flyteauth._io.transport import HttpxTransport
+from flyteauth._io.transport import CHUNKS_AT_ONCE, CHUNKS_MAX, HttpxTransport
 from flyteauth._sansio.errors import ConfigError
 from flyteauth._sansio.flow import RequestFailed, ResponseReceived
 from flyteauth._sansio.http import Request, get, post_form
@@ -804,7 +804,7 @@ from pathlib import Path
 import anyio
 if sys.argv[1] == "trio":
     import trio
-from flyteauth._io.transport import HttpxTransport
+from flyteauth._io.transport import CHUNKS_AT_ONCE, CHUNKS_MAX, HttpxTransport
 from flyteauth._sansio.http import get
 early = [name for name in ("httpx", "ssl", "truststore", "urllib.request") if name in sys.modules]
 on_loop = []
@@ -880,6 +880,55 @@ async def test_a_connection_is_used_again_and_closed_in_the_end() -> None:
         assert server.closed == 0
         await transport.aclose()
         assert await anyio.to_thread.run_sync(server.all_closed)
+
+
+async def test_what_nobody_asked_for_is_no_answer_to_the_next_request() -> None:
+    """A proxy that has lost count sends one answer too many: somebody else's."""
+    smuggled = reply(b'{"access_token":"smuggled"}')
+    with serve(answering(reply(b"{}", status="503 Busy") + smuggled)) as server:
+        transport = HttpxTransport(deadline=LIMIT)
+        for _ in range(3):
+            event = received(await transport.send(get(server.url)))
+            assert (event.response.status, event.response.body) == (503, b"{}")
+        assert server.accepted == 3
+        await transport.aclose()
+        assert await anyio.to_thread.run_sync(server.all_closed)
+
+
+@pytest.mark.req("META-06", "TOK-02")
+@pytest.mark.parametrize("pieces", [CHUNKS_MAX, CHUNKS_MAX + 1])
+async def test_a_body_in_too_many_pieces_is_not_read_on(pieces: int) -> None:
+    head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    with serve(answering(head + b"1\r\nx\r\n" * pieces + b"0\r\n\r\n")) as server:
+        event = await send(server)
+        if pieces == CHUNKS_MAX:
+            assert received(event).response.body == b"x" * pieces
+        else:
+            assert failed(event).reason == "too_large"
+        assert server.all_closed()
+
+
+@pytest.mark.req("META-06", "TOK-02")
+async def test_others_have_their_turn_while_a_body_comes_in_pieces() -> None:
+    head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+
+    with serve(answering(head + b"1\r\nx\r\n" * CHUNKS_MAX + b"0\r\n\r\n")) as server:
+        transport = HttpxTransport(deadline=LIMIT)
+        request = get(server.url)
+        received(await transport.send(request))  # imports done
+        async with anyio.create_task_group() as group:
+            group.start_soon(count)
+            received(await transport.send(request))
+            group.cancel_scope.cancel()
+        await transport.aclose()
+    assert turns >= CHUNKS_MAX / CHUNKS_AT_ONCE
 
 
 async def test_closing_ends_the_requests_that_are_on_their_way() -> None:

@@ -906,3 +906,12 @@ def test_a_url_that_is_none_is_shown_cut(length: int) -> None:
         assert (url[:79] + "…" in str(raised)) is (length > 80)
     _, error = run(issuer_metadata(ISSUER), reply(200, issuer=url), ABSENT)
     assert (url[:79] + "…" in str(error)) is (length > 80)
+
+
+@pytest.mark.req("META-07")
+@pytest.mark.parametrize("body", [{"error": "server_error"}, {"error": {"code": 5}}, {"error": ""}])
+def test_an_error_in_place_of_metadata_is_no_word_of_flyte(body: dict[str, Any]) -> None:
+    _, error = run(authorization_server(ENDPOINT), reply(200, **body), reply(200, **body))
+    assert isinstance(error, InvalidResponse)
+    assert error.reason == "error"
+    assert run(authorization_server(ENDPOINT), reply(200, **body), reply(200, **SNAKE))[1] == SERVER
