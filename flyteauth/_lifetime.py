@@ -242,29 +242,33 @@ class Lifetime:
                 proxy.reject(cached[0])
             self._withdraw(self.held)
 
-    def hold(self, record: Record) -> Held:
-        """Hand out *record* from now on."""
+    def hold(self, record: Record, *, insists: bool = False) -> Held:
+        """Hand out *record* from now on; see ``adopt``."""
         self._jitter = fraction(random_bits(), 0)
         self._renew_not_before = 0.0
         self._urgent = None  # also for a hook, which must not wait for what waits for it
         self.over = False
-        if self.held is not None and self.rejected == record.token.access_token:
-            self.rejected = None  # its source insists; whether to ask again, the breaker says
+        if insists and self.held is not None and self.rejected == record.token.access_token:
+            self.rejected = None  # whether to ask again, the breaker says
         held = self.headed(record)
         self._withdraw(held)
         return held
 
-    async def adopt(self, record: Record | None) -> Held:
-        """Hand out what a renewal or a login came to, be it another session's."""
+    async def adopt(self, record: Record | None, *, insists: bool = False) -> Held:
+        """Hand out what a renewal or a login came to, be it another session's. *insists*: where its
+        token is the one that was rejected, its source was told of that. Otherwise the rejection is
+        the younger news.
+        """
         if record is None:
             self._be_anonymous()
             return ANONYMOUS
         self.may_ask = None
         held = self.held
-        if held is not None and held.record == record and self.rejected != _access_token(held):
+        stays = not insists or self.rejected != record.token.access_token
+        if held is not None and held.record == record and stays:
             return held
         is_new = held is None or not is_same(held.record, record)
-        held = self.hold(record)
+        held = self.hold(record, insists=insists)
         if is_new:  # a command may insist on what it has printed
             await self.audience.token_changed(record.token)
         return held
@@ -437,7 +441,7 @@ class Lifetime:
                     if again and not will_do(record.token, self.rejected, self._clock.time()):
                         again = False
                         continue
-                    return await self.adopt(record)
+                    return await self.adopt(record, insists=not again)
             except ReauthRequired:
                 if self.held is before:  # the work was begun by another session
                     await self.end()
@@ -454,9 +458,10 @@ class Lifetime:
         return work
 
     async def _renew(self, ours: Record | None, epoch: int) -> Record:
+        known = self.rejected
         try:
             record = await self._renew_in_turn(await self._reread(), ours, epoch)
-            await self.adopt(record)
+            await self.adopt(record, insists=known == record.token.access_token)
             return record
         except ReauthRequired:
             await self.end()
@@ -582,10 +587,6 @@ class Lifetime:
         self._works, self._urgent = {}, None
         if self._given[0] is None:
             self._ready = None
-
-
-def _access_token(held: Held) -> str | None:
-    return None if held.token is None else held.token.access_token
 
 
 in_forked_children(_LIVE, Lifetime._forked)  # noqa: SLF001

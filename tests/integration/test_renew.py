@@ -65,6 +65,22 @@ async def test_what_another_process_has_renewed_meanwhile_will_do() -> None:
     assert plane.asked[USED] == 1
 
 
+@pytest.mark.req("BRR-08")
+async def test_a_login_that_is_heard_of_twice_does_not_undo_a_rejection() -> None:
+    """Somebody who waited for the login hears of it only after its token was refused."""
+    plane = Plane()
+    async with plane.session() as session:
+        token, held = await session.login(), session._life.held
+        assert token is not None
+        assert held is not None
+        session.reject(token.access_token)
+        await session._life.adopt(held.record)
+        fresh = await session.token()
+        assert fresh is not None
+        assert fresh.access_token != token.access_token
+    assert plane.asked[USED] == 1
+
+
 async def test_a_renewal_that_fails_for_now_leaves_the_token_as_it_was() -> None:
     plane = Plane(faults={"refresh-503"})
     async with plane.session() as session:
