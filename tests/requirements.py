@@ -80,38 +80,121 @@ SECTIONS, REQUIREMENTS = read((TESTS / "requirements.md").read_text("utf-8"))
 
 @frozen
 class Claim:
-    """A test says that it proves a requirement."""
+    """A test says that it proves a requirement. ``void`` says why it does not: it never runs."""
 
     requirement: str
     test: str
+    void: str = ""
 
 
 def claims(root: Path = TESTS) -> Iterator[Claim]:
     """Every ``pytest.mark.req(...)`` in the test files, read without importing them."""
     for path in sorted(root.rglob("test_*.py")):
+        module = ast.parse(path.read_text("utf-8"))
         where = path.relative_to(root.parent).as_posix()
-        yield from _claims(ast.parse(path.read_text("utf-8")), where)
+        void = "is skipped" if _skips_itself(module) else ""
+        yield from _claims(module, where, void, _machines(module))
 
 
-def _claims(node: ast.AST, where: str) -> Iterator[Claim]:
-    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        where = f"{where}::{node.name}"
-    if isinstance(node, ast.Call) and _is_marker(node.func):
-        for argument in node.args:
-            named = argument.value if isinstance(argument, ast.Constant) else ast.unparse(argument)
-            yield Claim(str(named), where)
+def _claims(node: ast.AST, where: str, void: str, machines: frozenset[str]) -> Iterator[Claim]:
+    """The claims below *node*, which is not run for the reason *void*, if any."""
+    if isinstance(node, ast.Call):
+        if _marker(node.func) == "req":
+            for argument in node.args:
+                constant = isinstance(argument, ast.Constant)
+                named = argument.value if constant else ast.unparse(argument)  # type: ignore[attr-defined]
+                yield Claim(str(named), where, void)
+        elif any(_is_skip(mark) for word in node.keywords for mark in _marks(word.value)):
+            void = void or "is skipped"  # a row of a table
     for child in ast.iter_child_nodes(node):
-        yield from _claims(child, where)
+        if isinstance(child, _DEFINITION):
+            why = void or _why_never_run(child, node, machines)
+            yield from _claims(child, f"{where}::{child.name}", why, machines)
+        elif isinstance(child, ast.Assign) and not void and _names_no_test(child):
+            yield from _claims(child, where, _UNCOLLECTED, machines)
+        else:
+            yield from _claims(child, where, void, machines)
 
 
-def _is_marker(func: ast.expr) -> bool:
-    """Whether *func* is ``pytest.mark.req``."""
-    return (
-        isinstance(func, ast.Attribute)
-        and func.attr == "req"
-        and isinstance(func.value, ast.Attribute)
-        and func.value.attr == "mark"
+_Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+_DEFINITION: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_UNCOLLECTED: Final = "is not collected"
+
+
+def _why_never_run(node: _Definition, within: ast.AST, machines: frozenset[str]) -> str:
+    """Why pytest does not run what is defined, or ""."""
+    if any(map(_is_skip, node.decorator_list)) or _skips_itself(node):
+        return "is skipped"
+    if node.name in machines or (isinstance(within, ast.ClassDef) and within.name in machines):
+        return ""  # Hypothesis runs it, whatever it is called
+    if not isinstance(within, ast.Module | ast.ClassDef | ast.If):
+        return _UNCOLLECTED
+    if not isinstance(node, ast.ClassDef):
+        return "" if node.name.startswith("test") else _UNCOLLECTED
+    by_unittest = any(ast.unparse(base).endswith("TestCase") for base in node.bases)
+    constructed = any(isinstance(x, _DEFINITION) and x.name == "__init__" for x in node.body)
+    collected = by_unittest or (node.name.startswith("Test") and not constructed)
+    return "" if collected else _UNCOLLECTED
+
+
+def _machines(module: ast.Module) -> frozenset[str]:
+    """The state machines that run as the test case of a name that is collected."""
+    return frozenset(
+        machine
+        for node in module.body
+        if isinstance(node, ast.Assign) and not _names_no_test(node)
+        for machine in _cases(node.value)
     )
+
+
+def _cases(value: ast.expr) -> Iterator[str]:
+    for node in ast.walk(value):
+        if isinstance(node, ast.Attribute) and node.attr == "TestCase":
+            yield ast.unparse(node.value)
+
+
+def _names_no_test(node: ast.Assign) -> bool:
+    """Whether a state machine's test case gets a name that pytest passes over."""
+    names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return any(_cases(node.value)) and not any(name.startswith("Test") for name in names)
+
+
+def _skips_itself(node: ast.Module | _Definition) -> bool:
+    """Whether something in a body, and under no condition, keeps all of it from running."""
+    for statement in node.body:
+        match statement:
+            case ast.Expr(ast.Call(func)) if ast.unparse(func) == "pytest.skip":
+                return True
+            case ast.Assign([ast.Name("pytestmark")], value) if any(map(_is_skip, _marks(value))):
+                return True
+            case ast.Assign([ast.Name("__test__")], ast.Constant(False)):
+                return True
+    return False
+
+
+def _marks(value: ast.expr) -> Sequence[ast.expr]:
+    """One marker, or those of a list."""
+    return value.elts if isinstance(value, ast.List | ast.Tuple) else [value]
+
+
+def _is_skip(mark: ast.expr) -> bool:
+    """Whether a marker keeps a test from passing anywhere: skip, skipif(True), a bare xfail."""
+    called = isinstance(mark, ast.Call)
+    name = _marker(mark.func if isinstance(mark, ast.Call) else mark)
+    conditions = mark.args if isinstance(mark, ast.Call) else []
+    if name == "xfail":
+        named = called and any(word.arg == "condition" for word in mark.keywords)  # type: ignore[attr-defined]
+        return not conditions and not named
+    holds = any(isinstance(x, ast.Constant) and x.value is True for x in conditions)
+    return name == "skip" or (name == "skipif" and holds)
+
+
+def _marker(func: ast.expr) -> str:
+    """The name of ``pytest.mark.name``, or ""."""
+    match func:
+        case ast.Attribute(ast.Attribute(attr="mark"), name):
+            return name
+    return ""
 
 
 def standing(row: Requirement, proved: Iterable[str]) -> Standing:
@@ -127,6 +210,9 @@ def faults(
     for claim in made:
         if claim.requirement not in rows:
             yield f"{claim.test} names {claim.requirement}, which is no requirement"
+        if claim.void:
+            yield f"{claim.test} names {claim.requirement}, and {claim.void}"
+            continue
         by_row.setdefault(claim.requirement, claim.test)
     for row in rows.values():
         if row.section not in sections:
@@ -141,6 +227,8 @@ def report(*, tests: bool = False) -> Iterator[str]:
     """The lines of the table; with *tests*, who proves each row."""
     proved: dict[str, list[str]] = {}
     for claim in claims():
+        if claim.void:
+            continue
         proved.setdefault(claim.requirement, []).append(claim.test)
     stands = {name: standing(row, proved) for name, row in REQUIREMENTS.items()}
     for prefix, title in SECTIONS.items():

@@ -127,6 +127,66 @@ def test_markers_are_found_on_tests_classes_and_rows_of_tables(tmp_path: Path) -
     ]
 
 
+@pytest.mark.parametrize(
+    ("source", "void"),
+    [
+        ("@pytest.mark.skip\n@REQ\ndef test_one(): pass", "is skipped"),
+        ("@REQ\n@pytest.mark.skip(reason='later')\nasync def test_one(): pass", "is skipped"),
+        ("@REQ\n@pytest.mark.skipif(True, reason='later')\ndef test_one(): pass", "is skipped"),
+        ("@REQ\n@pytest.mark.skipif(WINDOWS, reason='a shell')\ndef test_one(): pass", ""),
+        ("@REQ\n@pytest.mark.xfail\ndef test_one(): pass", "is skipped"),
+        ("@REQ\n@pytest.mark.xfail(reason='broken')\ndef test_one(): pass", "is skipped"),
+        ("@REQ\n@pytest.mark.xfail(WINDOWS, reason='a shell')\ndef test_one(): pass", ""),
+        ("@REQ\n@pytest.mark.xfail(condition=WINDOWS)\ndef test_one(): pass", ""),
+        ("@REQ\ndef test_one():\n    pytest.skip('later')", "is skipped"),
+        ("@REQ\ndef test_one():\n    if WINDOWS:\n        pytest.skip('a shell')", ""),
+        ("pytestmark = pytest.mark.skip\n@REQ\ndef test_one(): pass", "is skipped"),
+        ("pytestmark = [ANY, pytest.mark.skip()]\n@REQ\ndef test_one(): pass", "is skipped"),
+        ("pytestmark = [pytest.mark.anyio, REQ]\ndef test_one(): pass", ""),
+        ("@pytest.mark.skip\nclass TestOne:\n @REQ\n def test_one(self): pass", "is skipped"),
+        ("class TestOne:\n __test__ = False\n @REQ\n def test_one(self): pass", "is skipped"),
+        (
+            "@parametrize('x', [param(1, marks=[REQ, pytest.mark.skip])])\ndef test_one(): pass",
+            "is skipped",
+        ),
+        ("@parametrize('x', [param(1, marks=REQ)])\ndef test_one(): pass", ""),
+        ("@REQ\ndef check_one(): pass", "is not collected"),
+        ("@REQ\nclass One:\n    def test_one(self): pass", "is not collected"),
+        ("class One:\n    @REQ\n    def test_one(self): pass", "is not collected"),
+        ("@REQ\nclass TestOne:\n    def test_one(self): pass", ""),
+        (
+            "class TestOne:\n    def __init__(self): pass\n    @REQ\n    def test_one(self): pass",
+            "is not collected",
+        ),
+        ("class TestOne:\n    @REQ\n    def one(self): pass", "is not collected"),
+        ("class One(unittest.TestCase):\n    @REQ\n    def test_one(self): pass", ""),
+        ("def test_one():\n    @REQ\n    def test_two(): pass", "is not collected"),
+        ("if WINDOWS:\n    @REQ\n    def test_one(): pass", ""),
+        ("TestOne = REQ(Machine.TestCase)", ""),
+        ("One = REQ(Machine.TestCase)", "is not collected"),
+        ("@REQ\nclass Machine: pass\nTestOne = Machine.TestCase", ""),
+        ("class Machine:\n    @REQ\n    def rule(self): pass\nTestOne = Machine.TestCase", ""),
+        (
+            "class Machine:\n    @REQ\n    def rule(self): pass\nOne = Machine.TestCase",
+            "is not collected",
+        ),
+    ],
+)
+def test_a_test_that_never_runs_proves_nothing(tmp_path: Path, source: str, void: str) -> None:
+    (tmp_path / "test_it.py").write_text(source.replace("REQ", 'pytest.mark.req("A-01")') + "\n")
+    (claim,) = claims(tmp_path)
+    assert (claim.requirement, claim.void) == ("A-01", void)
+    sections, rows = read(ROWS)
+    assert list(faults(rows, sections, [claim])) == (
+        [
+            f"{claim.test} names A-01, and {void}",
+            "A-01 (MUST) has no test, and no reason for that: one",
+        ]
+        if void
+        else []
+    )
+
+
 def test_the_table_counts_what_has_a_test(capsys: pytest.CaptureFixture[str]) -> None:
     proved = {claim.requirement for claim in claims()}
     lines = list(report())

@@ -5,6 +5,8 @@ that is a thread. Every login ends, in time, in a token or in its typed error; a
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import http.client
 import os
 import socket
@@ -355,6 +357,53 @@ async def test_two_logins_share_no_secret_and_send_what_the_rfc_says() -> None:
     for name in ("state", "code_challenge"):
         assert queries[0][name] != queries[1][name]
     assert forms[0]["code_verifier"] != forms[1]["code_verifier"]
+
+
+@pytest.mark.req("AZR-09", "COD-02")
+async def test_the_token_request_repeats_the_redirect_uri_of_localhost_byte_for_byte() -> None:
+    listeners, uri = bind("http://localhost/callback")
+    for listener in listeners:
+        listener.close()
+    browser, wire = Browser(log_in), Wire()
+    async with serving(Settings(approve="auto")) as running:
+        await login(running, browser, redirect_uri=uri, transport=wire)
+    assert uri.startswith("http://localhost:")
+    raw = f"redirect_uri={uri.replace(':', '%3A').replace('/', '%2F')}"
+    assert raw in urlsplit(browser.urls[0]).query.split("&")
+    assert raw in wire.bodies[0].split("&")
+
+
+def octets(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+@pytest.mark.req("RND-01", "RND-02", "RND-03")
+async def test_state_verifier_and_nonce_of_two_logins_are_six_draws_of_32_octets_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[bytes] = []
+    system = os.urandom
+
+    def recorded(size: int) -> bytes:
+        drawn.append(system(size))
+        return drawn[-1]
+
+    monkeypatch.setattr(os, "urandom", recorded)
+    secrets = []
+    async with serving(Settings(approve="auto")) as running:
+        for _ in range(2):
+            browser, wire = Browser(log_in), Wire()
+            await login(running, browser, transport=wire, scopes=["openid", "all"])
+            query = dict(parse_qsl(urlsplit(browser.urls[0]).query))
+            verifier = dict(parse_qsl(wire.bodies[0]))["code_verifier"]
+            digest = hashlib.sha256(verifier.encode()).digest()
+            assert octets(query["code_challenge"]) == digest
+            secrets += [query["state"], verifier, query["nonce"]]
+    assert [len(octets(secret)) for secret in secrets] == [32] * 6
+    assert len(set(secrets)) == 6
+    for login_secrets in (secrets[:3], secrets[3:]):
+        whole = b"".join(map(octets, login_secrets))
+        assert whole in drawn, "the secrets of a login are not what the system drew"
 
 
 @pytest.mark.req("AZR-08", "IDT-05")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import inspect
 import logging
 import socket
 import ssl
@@ -213,6 +214,16 @@ async def test_a_closed_transport_refuses_to_send() -> None:
 
 
 # Hostile and broken servers.
+
+
+@pytest.mark.req("NET-01")
+def test_unasked_a_request_has_thirty_seconds_ten_to_connect_and_a_mebibyte() -> None:
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(HttpxTransport).parameters.items()
+        if name in {"deadline", "connect_timeout", "body_max"}
+    }
+    assert defaults == {"deadline": 30.0, "connect_timeout": 10.0, "body_max": 1_048_576}
 
 
 @pytest.mark.req("NET-01", "META-06")

@@ -61,6 +61,7 @@ from .conversation import (
 )
 from .test_client import credentials, form
 from .test_id_token import id_token
+from .test_redirect import recorded_comparisons
 
 SERVER = AuthorizationServer(
     issuer="https://as.example",
@@ -478,6 +479,13 @@ def test_the_state_is_compared_before_anything_else(parameters: dict[str, str]) 
     assert "canary" not in str(error)
 
 
+@pytest.mark.req("RND-04")
+def test_the_state_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = recorded_comparisons(monkeypatch)
+    refused(redirect(code="A", state="evil"))
+    assert compared == [(b"evil", STATE.encode())]
+
+
 @pytest.mark.req("AZR-03")
 def test_a_person_can_be_asked_which_account_to_use() -> None:
     flow = evolve(FLOW, prompt="select_account")
@@ -616,6 +624,26 @@ def test_the_code_is_redeemed_with_exactly_what_belongs_to_it() -> None:
     confidential = sent(openid, REDEEMING)
     assert credentials(confidential) == "cli:s"
     assert form(confidential).keys() == {"grant_type", "code", "redirect_uri", "code_verifier"}
+
+
+@pytest.mark.req("AZR-09")
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://localhost:53593/callback",
+        "http://127.0.0.1:53593/callback",
+        "http://[::1]:53593/callback",
+        "http://LOCALHOST:53593/Call%62ack/",
+    ],
+)
+def test_both_requests_carry_the_redirect_uri_byte_for_byte(uri: str) -> None:
+    authorizing = FLOW.start(bytes(range(96)), uri)
+    assert isinstance(authorizing, Authorizing)
+    came = f"{uri}?{urlencode({'code': 'A', 'state': authorizing.state})}"
+    redeeming = FLOW.advance(authorizing, RedirectReceived(came, 0.0))
+    assert isinstance(redeeming, Redeeming)
+    assert browser(FLOW, authorizing)["redirect_uri"] == uri
+    assert form(sent(FLOW, redeeming))["redirect_uri"] == uri
 
 
 @pytest.mark.req("COD-04")

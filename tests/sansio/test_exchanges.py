@@ -16,14 +16,15 @@ from flyteauth._sansio.errors import (
     OAuth2Error,
     Unreachable,
 )
-from flyteauth._sansio.exchanges import client_credentials, refresh, revoke
-from flyteauth._sansio.flow import Exchange, Exchanging, ResponseReceived
+from flyteauth._sansio.exchanges import BACKOFF, client_credentials, refresh, revoke
+from flyteauth._sansio.flow import Backoff, Exchange, Exchanging, ResponseReceived, Retrying
 from flyteauth._sansio.http import Response
 from flyteauth._sansio.tokens import Token
 
 from . import strategies
 from .conversation import answer, check_step, outcome, reply
 from .test_client import credentials, form
+from .test_flow import LAZY, busy, lost, refused, run as converse
 from .test_id_token import id_token
 
 SERVER = AuthorizationServer(
@@ -165,6 +166,53 @@ def test_any_bytes_are_a_token_that_can_be_refreshed_again_or_an_error(
     assert isinstance(token, FlowError) or token.refresh_token
     service = outcome(lambda: client_credentials(CONFIDENTIAL).parse(received))
     assert isinstance(service, FlowError) or service.refresh_token is None
+
+
+# The patience of both.
+
+GRANTS = [refresh(PUBLIC, OLD), client_credentials(CONFIDENTIAL, ("all",))]
+
+
+@pytest.mark.req("NET-02", "REF-11")
+def test_the_patience_of_a_grant_is_in_figures() -> None:
+    assert Backoff(attempts=3, first=0.5, cap=30.0, retry_after_max=10.0, lost_replies=1) == BACKOFF
+
+
+@pytest.mark.req("NET-02")
+@pytest.mark.parametrize("exchange", GRANTS, ids=["refresh", "client credentials"])
+def test_a_grant_waits_ten_seconds_for_a_busy_server_and_no_longer(exchange: Exchange[Any]) -> None:
+    flow = Retrying(exchange, BACKOFF)
+    pauses, _ = converse(flow, LAZY, busy(0.0, "10"), answer(reply(**FRESH)))
+    assert pauses == [10.0]
+    pauses, end = converse(flow, LAZY, busy(0.0, "11"))
+    assert pauses == []
+    assert isinstance(end, Unreachable)
+    assert end.retry_after == 11.0
+
+
+@pytest.mark.req("NET-02")
+@pytest.mark.parametrize("exchange", GRANTS, ids=["refresh", "client credentials"])
+def test_a_grant_is_asked_for_three_times_and_no_more(exchange: Exchange[Any]) -> None:
+    flow = Retrying(exchange, BACKOFF)
+    pauses, end = converse(flow, LAZY, refused(), refused(), answer(reply(**FRESH)))
+    assert pauses == [0.5, 1.0]
+    assert isinstance(end, Token)
+    pauses, end = converse(flow, LAZY, *[refused()] * 3)
+    assert pauses == [0.5, 1.0]
+    assert isinstance(end, Unreachable)
+
+
+@pytest.mark.req("REF-11")
+@pytest.mark.parametrize("exchange", GRANTS, ids=["refresh", "client credentials"])
+def test_a_grant_whose_reply_was_lost_is_asked_for_once_more(exchange: Exchange[Any]) -> None:
+    flow = Retrying(exchange, BACKOFF)
+    pauses, end = converse(flow, LAZY, lost(), answer(reply(**FRESH)))
+    assert pauses == [0.5]
+    assert isinstance(end, Token)
+    pauses, end = converse(flow, LAZY, lost(), lost())
+    assert pauses == [0.5]
+    assert isinstance(end, Unreachable)
+    assert end.sent
 
 
 # Revocation, RFC 7009.

@@ -155,7 +155,7 @@ def run(flow: Retrying[Any], seed: int, *answers: Event) -> tuple[list[float], A
     state: Any = flow.start(seed)
     pauses: list[float] = []
     for event in answers:
-        assert flow.effect(state) == SendRequest(REQUEST)
+        assert flow.effect(state) == SendRequest(flow.exchange.request)
         try:
             after = flow.advance(state, event)
         except FlowError as error:

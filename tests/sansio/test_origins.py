@@ -281,6 +281,13 @@ def test_half_an_address_is_no_host(text: str) -> None:
     assert canonical_host(text) == ""
 
 
+@pytest.mark.parametrize("letter", ["ß", "ẞ", "ς", "\u200c", "\u200d"])  # IDNA 2008, deviations
+def test_a_letter_that_older_idna_turns_into_another_is_in_no_host(letter: str) -> None:
+    for text in (f"a{letter}b.example", f"{letter}.example", f"bücher.a{letter}b"):
+        assert canonical_host(text) == ""
+    assert canonical_host("bücher.example") == "xn--bcher-kva.example"
+
+
 def test_an_address_that_ends_in_a_wide_digit_is_that_address() -> None:
     assert canonical_host("1.1.1.\uff11") == "1.1.1.1"
     assert canonical_host("1.1.1.\uff11\uff11\uff11\uff11") == ""
@@ -318,6 +325,13 @@ def test_a_name_has_at_most_253_characters() -> None:
 )
 def test_what_a_country_shares_is_two_labels(text: str, shared: bool) -> None:
     assert data_plane_domain(text) == (None if shared else text)
+
+
+@pytest.mark.parametrize("label", "ac co com edu go gob gov gouv gv mil ne net nom or org".split())
+def test_each_label_that_countries_share_is_shared(label: str) -> None:
+    assert data_plane_domain(f"{label}.xx") is None
+    assert data_plane_domain(f"acme.{label}.xx") == f"acme.{label}.xx"
+    assert data_plane_domain(f"{label}.example") == f"{label}.example"
 
 
 @pytest.mark.parametrize(("text", "is_one"), [("a.1b.com", True), ("a.b.1c", False)])

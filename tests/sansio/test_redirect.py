@@ -1,5 +1,6 @@
 """What an incoming loopback request means: the CBK table, and no bytes that break it."""
 
+import hmac
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -165,6 +166,7 @@ def test_another_servers_redirect_path_is_not_ours() -> None:
             ("Sec-Purpose", "prefetch;prerender"),
             Reply(503, "prefetch", (("cache-control", "no-store"),)),
         ),
+        (("X-Moz", "prefetch"), Reply(503, "prefetch", (("cache-control", "no-store"),))),
         (("Purpose", "Prefetch"), Reply(503, "prefetch", (("cache-control", "no-store"),))),
         (("Sec-Fetch-Mode", "no-cors"), Reply(403, "subresource")),
     ],
@@ -297,6 +299,33 @@ def test_secrets_of_any_kind_compare() -> None:
     assert not same("e", "é")
     assert not same("\ud800", "x")
     assert same("\ud800", "\ud800")
+
+
+def recorded_comparisons(monkeypatch: pytest.MonkeyPatch) -> list[tuple[bytes, bytes]]:
+    """What is compared in constant time from now on: who received, and what was expected."""
+    compared: list[tuple[bytes, bytes]] = []
+    digest = hmac.compare_digest
+
+    def record(received: bytes, expected: bytes) -> bool:
+        compared.append((received, expected))
+        return digest(received, expected)
+
+    monkeypatch.setattr(hmac, "compare_digest", record)
+    return compared
+
+
+@pytest.mark.req("RND-04")
+@pytest.mark.parametrize("received", [STATE, "evil", STATE[:-1]])
+def test_a_state_that_comes_or_is_pasted_is_compared_in_constant_time(
+    received: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = recorded_comparisons(monkeypatch)
+    query = urlencode({"code": "A", "state": received})
+    right = received == STATE
+    assert same(received, STATE) is right
+    assert isinstance(get(f"/callback?{query}"), Settle) is right
+    assert isinstance(judge_pasted(f"{URI}?{query}", URI, STATE), Settle) is right
+    assert compared == [(received.encode(), STATE.encode())] * 3
 
 
 @pytest.mark.req("CBK-18", "ERR-07")

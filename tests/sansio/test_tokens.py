@@ -96,6 +96,26 @@ def test_an_access_token_outside_the_alphabet_is_refused_and_not_repeated(value:
 
 
 @pytest.mark.req("TOK-04")
+@pytest.mark.parametrize("name", ["access_token", "refresh_token"])
+@pytest.mark.parametrize("edge", ["\x1f", "\x7f", "\x80"])
+def test_a_secret_is_printable_ascii_without_delete(name: str, edge: str) -> None:
+    body = {"access_token": "a", "token_type": "Bearer", name: f"canary{edge}"}
+    error = refused(reply(**body))
+    assert isinstance(error, InvalidResponse)
+    assert error.reason == name
+    assert "canary" not in str(error)
+
+
+@pytest.mark.req("TOK-04")
+def test_a_refresh_token_may_hold_what_lies_between_space_and_tilde() -> None:
+    whole = "".join(map(chr, range(0x20, 0x7F)))
+    assert (
+        parse(reply(access_token="a", token_type="Bearer", refresh_token=whole)).refresh_token
+        == whole
+    )
+
+
+@pytest.mark.req("TOK-04")
 def test_an_access_token_is_required() -> None:
     assert refused(reply(token_type="Bearer")).reason == "access_token"
 
