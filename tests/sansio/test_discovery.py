@@ -777,7 +777,7 @@ askings = st.builds(
     redirects=st.integers(0, 3),
     attempt=st.integers(0, 2),
     found=st.lists(st.just(json.dumps(SNAKE)), max_size=1).map(tuple),
-    complaint=st.sampled_from(["", "the endpoint looks like a web console"]),
+    complaint=st.sampled_from(["", "it looks like a web console; check the endpoint"]),
     complaint_reason=st.sampled_from(["", "not_json"]),
     speaks_flyte=st.booleans(),
 )
