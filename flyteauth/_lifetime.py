@@ -24,7 +24,7 @@ from attrs import field, frozen
 from ._audience import Audience
 from ._io.clock import Clock
 from ._io.entropy import random_bits
-from ._io.flights import Flights
+from ._io.flights import Flights, Round
 from ._io.forks import in_forked_children
 from ._io.tasks import Abandoned, Work
 from ._sansio.flow import fraction
@@ -315,7 +315,7 @@ class Lifetime:
             held = await self.flights.share(("open", id(self)), self._open)
         return held
 
-    async def _open(self) -> Held:
+    async def _open(self, shared: Round) -> Held:
         """What is stored, once it is known that anything is needed at all."""
         setup = await self.set_up()
         if setup.settings.auth_type == "NoAuth":
@@ -325,7 +325,7 @@ class Lifetime:
         else:
             from ._opening import target_and_stored
 
-            target, record = await target_and_stored(self, setup)
+            target, record = await target_and_stored(self, setup, shared)
             if target is not None and target.server is None:
                 return self._be_anonymous()
         return NOTHING if record is None else self.hold(record)
@@ -356,9 +356,11 @@ class Lifetime:
                     await self.audience.notify(Warned(_UNVERIFIED))
         return self._ready
 
-    async def discovered(self, deadline: float | None = None, *, fresh: bool = False) -> Target:
+    async def discovered(
+        self, deadline: float | None = None, *, fresh: bool = False, shared: Round | None = None
+    ) -> Target:
         """Where the authorization server is. What a program of this machine found out lately will
-        do, unless it has to be *fresh*.
+        do, unless it has to be *fresh*. The time for it is that of the *shared* work it belongs to.
         """
         if deadline is None:
             is_service = (await self.set_up()).settings.is_service
@@ -366,9 +368,9 @@ class Lifetime:
         if fresh and not self._target_is_fresh:
             self._forget_target()
         if self._target is None:
-            with anyio.move_on_after(deadline):
+            with anyio.move_on_after(deadline - self.elapsed(shared)):
                 self._target = await self.flights.share(
-                    ("discover", id(self), fresh), partial(self._discover, fresh)
+                    ("discover", id(self), fresh), lambda _: self._discover(fresh)
                 )
         if self._target is None:
             raise Unreachable(
@@ -376,7 +378,13 @@ class Lifetime:
                 "endpoint, and try again",
                 reason="timeout",
             )
+        if shared is not None:
+            shared.begun = None  # what else is shared has its own time
         return self._target
+
+    def elapsed(self, shared: Round | None) -> float:
+        """How many seconds of the time for what is *shared* have passed, whoever was at it."""
+        return 0.0 if shared is None else shared.elapsed(self._clock.monotonic())
 
     async def _discover(self, fresh: bool) -> Target:
         from ._target import discover, target_key

@@ -28,6 +28,7 @@ from .errors import (
 from .events import LoggedIn, Method, MethodChosen, Warned
 
 if TYPE_CHECKING:
+    from ._io.flights import Round
     from ._lifetime import Held, Lifetime
     from ._setup import Setup
     from ._target import Target
@@ -73,7 +74,7 @@ async def log_in(life: Lifetime, wish: Wish) -> Held:
     return await life.adopt(outcome)
 
 
-async def _log_in(life: Lifetime, wish: Wish) -> Record | None:
+async def _log_in(life: Lifetime, wish: Wish, shared: Round) -> Record | None:
     setup = await life.set_up()
     match setup.settings.auth_type:
         case "NoAuth":
@@ -86,7 +87,7 @@ async def _log_in(life: Lifetime, wish: Wish) -> Record | None:
             )
         case "ExternalCommand":
             return await _renewed(life, setup, wish.must_keep)
-    target = await life.discovered(fresh=True)
+    target = await life.discovered(fresh=True, shared=shared)
     if target.server is None:
         return None
     if setup.settings.is_service:

@@ -35,13 +35,16 @@ from .errors import (
 from .events import Exported, Imported, Warned
 
 if TYPE_CHECKING:
+    from ._io.flights import Round
     from ._lifetime import Lifetime
     from ._sansio.client import Client
     from ._setup import Setup
     from ._target import Target
 
 
-async def take_over(life: Lifetime, source: Tool | None, *, must_keep: bool) -> Record:
+async def take_over(
+    life: Lifetime, source: Tool | None, *, must_keep: bool, shared: Round | None = None
+) -> Record:
     """Make the login of another tool ours. What it takes runs in a task of its own: it may have to
     spend the refresh token.
     """
@@ -54,7 +57,7 @@ async def take_over(life: Lifetime, source: Tool | None, *, must_keep: bool) -> 
             "DeviceFlow",
             reason="auth_type",
         )
-    target = await life.discovered(fresh=True)
+    target = await life.discovered(fresh=True, shared=shared)
     if target.server is None:
         raise setup.no_login_wanted()
     await probe(setup, must_keep)
@@ -88,7 +91,7 @@ async def taken_from_sharers(life: Lifetime) -> Record | None:
     setup = await life.set_up()
     tools = setup.settings.shared_logins
 
-    async def look() -> Record | None:
+    async def look(shared: Round) -> Record | None:
         # Nobody waits for a network that is away before it is known that there is anything.
         with suppress(StoreError):
             there = all_places(tools, endpoint_of(setup))
@@ -97,7 +100,7 @@ async def taken_from_sharers(life: Lifetime) -> Record | None:
         for tool in tools:
             # What is no use to us stays where it is, and somebody is asked to log in.
             with suppress(InteractionRequired, ReauthRequired, OAuth2Error, StoreError):
-                return await take_over(life, tool, must_keep=False)
+                return await take_over(life, tool, must_keep=False, shared=shared)
         return None
 
     return await life.flights.share(("take over", setup.vault.slot), look)

@@ -9,6 +9,7 @@ import anyio
 from .errors import FlowError
 
 if TYPE_CHECKING:
+    from ._io.flights import Round
     from ._lifetime import Lifetime
     from ._sansio.record import Record
     from ._setup import Setup
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 PATIENCE: Final = 10.0  # seconds for discovery, where a stored login may do without
 
 
-async def target_and_stored(life: Lifetime, setup: Setup) -> tuple[Target | None, Record | None]:
+async def target_and_stored(
+    life: Lifetime, setup: Setup, shared: Round
+) -> tuple[Target | None, Record | None]:
     """Where to log in, and what is stored: not asked for where the control plane wants no login.
 
     Discovery goes first, for nobody should unlock a keyring over nothing. Where it fails, or takes
@@ -27,20 +30,21 @@ async def target_and_stored(life: Lifetime, setup: Setup) -> tuple[Target | None
     target: Target | None = None
     stored: list[Record | None] = []
     failures: list[Exception] = []  # told from here, for the task group would wrap them
+    elapsed = life.elapsed(shared)
     pause, seeking = anyio.CancelScope(), anyio.CancelScope()
 
     async def seek() -> None:
         nonlocal target
         with seeking:
             try:
-                target = await life.discovered()
+                target = await life.discovered(shared=shared)
             except Exception as error:  # noqa: BLE001
                 failures.append(error)
         pause.cancel()
 
     async def look_meanwhile() -> None:
         with pause:
-            await anyio.sleep(PATIENCE)
+            await anyio.sleep(max(0.0, PATIENCE - elapsed))
         if not pause.cancelled_caught:
             try:
                 stored.append(await setup.vault.load(first=True))

@@ -25,6 +25,7 @@ from .errors import (
 from .events import CodeNeeded, MethodChosen
 
 if TYPE_CHECKING:
+    from ._io.flights import Round
     from ._lifetime import Held, Lifetime
     from ._setup import Setup
     from ._target import Target
@@ -54,7 +55,7 @@ async def resume_log_in(life: Lifetime, *, must_keep: bool) -> Held:
     return await life.adopt(outcome)
 
 
-async def _resume(life: Lifetime, must_keep: bool) -> Record:
+async def _resume(life: Lifetime, must_keep: bool, shared: Round) -> Record:
     from ._upkeep import successor
 
     setup = await life.set_up()
@@ -62,7 +63,7 @@ async def _resume(life: Lifetime, must_keep: bool) -> Record:
     pending = await kept.load(key)
     if pending is None:
         raise _nothing_pending(f"no login to {setup.server} was begun")
-    setup, target = await _target_of_person(life)
+    setup, target = await _target_of_person(life, shared)
     prompt = await prompt_of(life, setup, target)
     server = prompt.client.server
     asked = (server.endpoint("token_endpoint"), prompt.client.client_id)
@@ -104,7 +105,7 @@ async def _resume(life: Lifetime, must_keep: bool) -> Record:
     return record
 
 
-async def _target_of_person(life: Lifetime) -> tuple[Setup, Target]:
+async def _target_of_person(life: Lifetime, shared: Round | None = None) -> tuple[Setup, Target]:
     """Where a person logs in. Raises ConfigError if none does, MissingMetadata if none need."""
     setup = await life.set_up()
     settings = setup.settings
@@ -114,7 +115,7 @@ async def _target_of_person(life: Lifetime) -> tuple[Setup, Target]:
             "--no-wait",
             reason="auth_type",
         )
-    target = await life.discovered(fresh=True)
+    target = await life.discovered(fresh=True, shared=shared)
     if target.server is None:
         raise setup.no_login_wanted()
     return setup, target

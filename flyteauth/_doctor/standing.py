@@ -56,11 +56,11 @@ class Standing(Value, hidden=("environ",)):
         """Whether a call could be authorised without a person."""
         if self.error is not None:
             return False
-        return not self.needs_login or is_good(self.record, self.at) or self._taken_from is not None
+        return not self.needs_login or is_good(self.record, self.at)
 
     @property
     def _taken_from(self) -> Tool | None:
-        """The tool whose login becomes ours at the first use."""
+        """The tool whose login becomes ours at the first use, if the server says that it works."""
         return None if self.offers is None else self.offers.tool
 
     @property
@@ -78,7 +78,7 @@ class Standing(Value, hidden=("environ",)):
         if self.error is not None:
             return f"Whether you are logged in to {server} cannot be told."
         if (tool := self._taken_from) is not None:
-            return f"Not logged in to {server}; the first use takes over the login of {tool}."
+            return f"Not logged in to {server}; {tool} has a login that may be taken over."
         if self.record is None:
             return f"Not logged in to {server}."
         if not self.is_authorised:

@@ -14,6 +14,22 @@ from .tasks import Abandoned, Work, start
 T = TypeVar("T")
 
 
+class Round:
+    """What those who share some work hand on, when the one who was at it is cancelled."""
+
+    __slots__ = ("begun",)
+
+    def __init__(self) -> None:
+        self.begun: float | None = None
+        """When what they wait for was begun first, by a monotonic clock; None: it was not."""
+
+    def elapsed(self, at: float) -> float:
+        """The seconds until *at* since it was begun, which is now if it was not."""
+        if self.begun is None:
+            self.begun = at
+        return at - self.begun
+
+
 class Flights:
     """Work in progress, by key; across tasks, event loops and threads."""
 
@@ -24,6 +40,7 @@ class Flights:
     def _forget(self) -> None:
         self._mutex = threading.Lock()
         self._works: dict[Hashable, Work[Any]] = {}
+        self._rounds: dict[Hashable, Round] = {}  # of the works that are shared
 
     def join(
         self,
@@ -41,23 +58,26 @@ class Flights:
                 work = self._works[key] = start(function, optional=optional)
             return work
 
-    async def share(self, key: Hashable, function: Callable[[], Awaitable[T]]) -> T:
+    async def share(self, key: Hashable, function: Callable[[Round], Awaitable[T]]) -> T:
         """What *function* returns or raises, called here, or by whoever is at it under *key*.
 
-        It ends when the one who called it is cancelled; then one of the waiting does it anew.
+        It ends when the one who called it is cancelled; then one of the waiting does it anew, in
+        the same round: nobody's wait gets longer by that.
         """
+        shared = Round()
         while True:
             with self._mutex:
                 theirs = self._in_progress(key)
                 if theirs is None:
                     ours: Work[T] = Work()
-                    self._works[key] = ours
+                    self._works[key], self._rounds[key] = ours, shared
                     break
+                shared = self._rounds[key]
             with suppress(Abandoned):
                 outcome: T = await theirs.wait()
                 return outcome
         try:
-            value = await function()
+            value = await function(shared)
         except Exception as error:
             ours.settle(error=error)
             raise
@@ -70,6 +90,7 @@ class Flights:
     def _in_progress(self, key: Hashable) -> Work[Any] | None:
         for over in [other for other, work in self._works.items() if work.done]:
             del self._works[over]
+            self._rounds.pop(over, None)
         return self._works.get(key)
 
 

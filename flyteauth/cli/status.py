@@ -10,7 +10,6 @@ import os
 import shlex
 from typing import TYPE_CHECKING
 
-from ..errors import InteractionRequired
 from ._again import again
 from ._lines import short, wrapped
 from ._ndjson import told
@@ -24,17 +23,24 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_session_arguments(parser)
     parser.add_argument(
-        "--check", action="store_true", help="say nothing, only exit with 0 or 4 (for scripts)"
+        "--check",
+        action="store_true",
+        help="exit with 0 or 4 and say nothing (for scripts); with 1 and an error where it cannot "
+        "be told",
     )
     parser.add_argument(
         "--explain", action="store_true", help="show every source that was looked at, and why"
     )
     parser.add_argument("--json", action="store_true", help="print all of it as one JSON document")
+    parser.set_defaults(usage_error=parser.error)
 
 
 def main(options: argparse.Namespace) -> int:
     from .._doctor.standing import find_out
 
+    for name in ("explain", "json"):
+        if options.check and getattr(options, name):
+            options.usage_error(f"argument --check: not allowed with argument --{name}")
     resume = shlex.join(again(options, "login", "--resume"))
     with told(json=options.json):
         standing = find_out(options.config, arguments(options), os.environ)
@@ -46,12 +52,7 @@ def main(options: argparse.Namespace) -> int:
     login = shlex.join(again(options, "login"))
     if options.json:
         document({**standing.to_json(resume), "next": None if authorised else login})
-    elif options.check:
-        if not authorised:
-            raise InteractionRequired(
-                f"not logged in to {standing.server}; run: {login}", reason="not_logged_in"
-            )
-    elif not options.explain or not authorised:
+    elif not options.check and (not options.explain or not authorised):
         _print(standing, login)
     return 0 if authorised else 4
 

@@ -63,6 +63,8 @@ class _Ours(Command):
         given = dict(_given(ctx))
         if "--headless" in given:  # it says an --auth-type
             given.setdefault("--auth-type", [])
+        if "--check" in given:  # it prints nothing, in no format
+            given.setdefault("--json", [])
         before = {k: v for k, v in _before(ctx).items() if k not in given and self._has(ctx, k)}
         words = [word for said in (before, given) for pair in said.values() for word in pair]
         ctx.exit(main([str(self.name), *words]))

@@ -102,13 +102,16 @@ def test_a_command_without_json_is_not_given_what_it_does_not_know(run: Run) -> 
     result = run("-of", "json", "--endpoint", "flyte.example.com", "auth", "logout", "--help")
     assert result.exit_code == 0
     words = ("-of", "json-raw", "--endpoint", "flyte.example.com", "auth", "status", "--check")
-    assert run(*words).exit_code == 4
+    checked = run(*words)
+    assert (checked.exit_code, checked.output) == (4, "")
 
 
 def test_the_exit_status_and_the_complaints_are_ours(run: Run) -> None:
     failed = run("--endpoint", "flyte.example.com", "auth", "status", "--check")
-    assert (failed.exit_code, failed.stdout) == (4, "")
-    assert failed.stderr.startswith("flyteauth: not logged in to flyte.example.com")
+    assert (failed.exit_code, failed.stdout, failed.stderr) == (4, "", "")
+    failed = run("auth", "status", "--check")
+    assert (failed.exit_code, failed.stdout) == (1, "")
+    assert failed.stderr.startswith("flyteauth: no endpoint")
     wrong = run("login", "--headless", "--auth-type", "pkce")
     assert wrong.exit_code == 2
     assert "not allowed with argument --auth-type" in wrong.stderr

@@ -444,9 +444,11 @@ class Silent(Plane):
     def __init__(self) -> None:
         super().__init__()
         self.speaks = anyio.Event()
+        self.was_asked = anyio.Event()
         self.before = self._listen
 
     async def _listen(self, name: str) -> None:
+        self.was_asked.set()
         await self.speaks.wait()
 
 
@@ -468,6 +470,53 @@ async def test_without_a_login_discovery_has_one_deadline_which_is_named(way: st
         ):
             await getattr(session, way)()
     assert max(plane.asked.values()) == 1
+
+
+@pytest.mark.parametrize("way", ["headers", "login"])
+async def test_the_deadline_goes_on_when_the_one_who_is_at_it_is_cancelled(way: str) -> None:
+    plane, late = Silent(), 0
+    async with plane.session(auth_type="Pkce") as session:
+
+        async def patient() -> None:
+            nonlocal late
+            with pytest.raises(Unreachable, match="within 20 s how to log in"):
+                await getattr(session, way)()
+            late += 1
+
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as others, anyio.create_task_group() as first:
+                first.start_soon(getattr(session, way))
+                await plane.was_asked.wait()
+                for _ in range(3):
+                    others.start_soon(patient)
+                await anyio.wait_all_tasks_blocked()
+                plane.clock.now += 20
+                first.cancel_scope.cancel()
+        assert late == 3
+        plane.speaks.set()  # and whoever comes later has all of the time
+        with pytest.raises(InteractionRequired):
+            await session.headers()
+
+
+async def test_a_stored_login_is_used_in_time_although_who_asked_first_was_cancelled() -> None:
+    plane, store = Plane(), MemoryStore()
+    async with plane.session(store=store) as session:
+        token = await session.login()
+    silent, tokens = Silent(), list[object]()
+    async with silent.session(store=store) as session:
+
+        async def patient() -> None:
+            tokens.append(await session.token())
+
+        with anyio.fail_after(5):
+            async with anyio.create_task_group() as others, anyio.create_task_group() as first:
+                first.start_soon(session.token)
+                await silent.was_asked.wait()
+                others.start_soon(patient)
+                await anyio.wait_all_tasks_blocked()
+                silent.clock.now += 10
+                first.cancel_scope.cancel()
+    assert tokens == [token]
 
 
 @pytest.mark.usefixtures("hasty")

@@ -4,7 +4,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from flyteauth._io.flights import Flights
+from flyteauth._io.flights import Flights, Round
 from tests.concurrency import all_at_once
 
 pytestmark = pytest.mark.anyio
@@ -18,9 +18,13 @@ class Job:
         self.started = anyio.Event()
         self.go = anyio.Event()
         self.error: Exception | None = None
+        self.now = 0.0
+        self.elapsed: list[float] = []  # how long ago each of them was asked for first
 
-    async def __call__(self) -> int:
+    async def __call__(self, shared: Round | None = None) -> int:
         self.begun += 1
+        if shared is not None:
+            self.elapsed.append(shared.elapsed(self.now))
         mine = self.begun
         self.started.set()
         await self.go.wait()
@@ -81,11 +85,53 @@ async def test_when_the_first_is_cancelled_one_of_the_waiting_goes_on() -> None:
             for _ in range(3):
                 outer.start_soon(wait)
             await anyio.wait_all_tasks_blocked()
+            job.now = 15.0
             first.cancel_scope.cancel()
         await anyio.wait_all_tasks_blocked()
         assert job.begun == 2
         job.go.set()
     assert outcomes == [2, 2, 2]
+    assert job.elapsed == [0.0, 15.0]
+
+
+async def test_whoever_goes_on_knows_how_long_it_is_that_the_first_has_asked() -> None:
+    flights, elapsed, now = Flights(), list[float](), 0.0
+    begins, at_it = anyio.create_memory_object_stream[anyio.CancelScope](1)
+
+    async def wait() -> None:
+        with anyio.CancelScope() as mine:
+
+            async def work(shared: Round) -> None:
+                elapsed.append(shared.elapsed(now))
+                begins.send_nowait(mine)
+                await anyio.sleep_forever()
+
+            await flights.share("key", work)
+
+    async with begins, at_it, anyio.create_task_group() as group:
+        for _ in range(4):
+            group.start_soon(wait)
+        for passed in (15.0, 3.0, 12.5, 0.0):
+            scope = await at_it.receive()
+            await anyio.wait_all_tasks_blocked()
+            now += passed
+            scope.cancel()
+    assert elapsed == [0.0, 15.0, 18.0, 30.5]
+
+
+async def test_what_nobody_waited_for_any_more_is_begun_with_all_of_its_time() -> None:
+    flights, job = Flights(), Job()
+    async with anyio.create_task_group() as group:
+        group.start_soon(flights.share, "key", job)
+        await job.started.wait()
+        group.cancel_scope.cancel()
+    job.now = 15.0
+    job.go.set()
+    assert await flights.share("key", job) == 2
+    job.now = 30.0
+    assert await flights.share("key", job) == 3
+    assert job.elapsed == [0.0] * 3
+    assert len(flights._rounds) == 1
 
 
 async def test_flights_are_shared_across_threads_and_event_loops(anyio_backend: str) -> None:
