@@ -61,7 +61,7 @@ from .tokens import transient
 T = TypeVar("T")
 
 REDIRECTS_MAX: Final = 3
-BACKOFF: Final = Backoff(lost_replies=3)  # nothing here changes the server
+BACKOFF: Final = Backoff()
 
 OAUTH2_METADATA: Final = "/flyteidl2.auth.AuthMetadataService/GetOAuth2Metadata"
 PUBLIC_CLIENT: Final = "/flyteidl2.auth.AuthMetadataService/GetPublicClientConfig"

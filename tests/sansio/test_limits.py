@@ -28,7 +28,7 @@ LIMITS: dict[str, tuple[Limit, pytest.MarkDecorator | tuple[()]]] = {
     "device_authorization.LIFETIME_MAX": (1800.0, pytest.mark.req("DEV-09")),
     "device_authorization.USER_CODE_MAX": (64, pytest.mark.req("NET-01")),
     "discovery.BACKOFF": (
-        Backoff(attempts=3, first=0.5, cap=30.0, retry_after_max=120.0, lost_replies=3),
+        Backoff(attempts=3, first=0.5, cap=30.0, retry_after_max=120.0, lost_replies=1),
         pytest.mark.req("NET-02"),
     ),
     "discovery.REDIRECTS_MAX": (3, pytest.mark.req("META-08")),
