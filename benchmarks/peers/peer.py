@@ -62,8 +62,11 @@ class Peer:
 
     def begin(self, do: str, **order: Any) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"do": do, **order}) + "\n")
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(json.dumps({"do": do, **order}) + "\n")
+            self._process.stdin.flush()
+        except (OSError, ValueError) as error:  # ValueError: after ``end`` it is closed
+            raise Failed(f"the program of {self.name} has ended") from error
 
     def hear(self, patience: float = DEADLINE) -> dict[str, Any]:
         assert self._process.stdout is not None
