@@ -9,7 +9,7 @@
 # make check  lint, formatting, types
 # make fuzz   look for input that breaks a parser, FUZZ_SECONDS for each of them; Linux only
 # make mutation  change the pure core in some thousand ways, and see that the tests notice
-# make bench  measure what the README promises, alone and beside the peers, for three quarters of
+# make bench  measure what the README promises, alone and beside the peers, for almost
 #             an hour; BENCH_ARGS=--quick for less, BENCH_ARGS=--peers for the peers only
 
 PYTHON ?= python3
