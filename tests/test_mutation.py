@@ -7,15 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from .mutation import CORE, LIST, ROOT, Change, Mutant, listed, mutants, report, row, score
+from flyteauth import _sansio
 
+from .mutation import CORE, LIST, Change, Mutant, listed, mutants, report, row, score
+
+PACKAGE = Path(_sansio.__file__).parent  # of the wheel, where that is what is tested
 KNOWN = listed(LIST.read_text("utf-8"))
 
 
 def function(name: str) -> str:
     """The code of ``module.Class.function``, on one line."""
     module, *names = name.split(".")
-    node: ast.AST = ast.parse((ROOT / CORE / f"{module}.py").read_text("utf-8"))
+    node: ast.AST = ast.parse((PACKAGE / f"{module}.py").read_text("utf-8"))
     for wanted in names:
         (node,) = (
             child
