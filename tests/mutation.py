@@ -164,17 +164,25 @@ def report(found: Sequence[Mutant], known: Mapping[Change, str]) -> Iterator[str
         floatfmt=".1f",
     )
     yield "\nSurvivors without a reason, or none of them:"
-    survived = [mutant.change for mutant in found if mutant.outcome == "survived"]
-    for change in sorted(set(survived) - known.keys(), key=str):
+    survived = _survivors(found)
+    for change in sorted(survived - known.keys(), key=str):
         yield row(change, "?")
-    for change in sorted(known.keys() - set(survived), key=str):
+    for change in sorted(known.keys() - survived, key=str):
         yield f"listed, and killed: `{change.function}`: {change.before} → {change.after}"
 
 
+def _survivors(found: Sequence[Mutant]) -> set[Change]:
+    return {mutant.change for mutant in found if mutant.outcome == "survived"}
+
+
 def _row(found: Sequence[Mutant]) -> list[float]:
-    count = Counter(mutant.outcome for mutant in found)
-    killed = count["killed"] + count["timed out"]
-    return [len(found), count["text"], killed, count["survived"], score(found)]
+    count = _count(found)
+    return [len(found), count["text"], count["killed"], count["survived"], score(found)]
+
+
+def _count(found: Sequence[Mutant]) -> Counter[Outcome]:
+    """How many came to what; who is late is killed, too."""
+    return Counter("killed" if x.outcome == "timed out" else x.outcome for x in found)
 
 
 def _is_in(mutant: Mutant, module: str) -> bool:
@@ -183,9 +191,8 @@ def _is_in(mutant: Mutant, module: str) -> bool:
 
 def score(found: Sequence[Mutant]) -> float:
     """How many percent of the changes are killed, those of texts left out."""
-    count = Counter(mutant.outcome for mutant in found)
-    killed = count["killed"] + count["timed out"]
-    return 100 * killed / (killed + count["survived"] or 1)
+    count = _count(found)
+    return 100 * count["killed"] / (count["killed"] + count["survived"] or 1)
 
 
 def _run() -> None:
@@ -204,7 +211,7 @@ def main() -> int:
         _run()
     found, known = list(mutants()), listed(LIST.read_text("utf-8"))
     print("\n".join(report(found, known)))
-    unexplained = {x.change for x in found if x.outcome == "survived"} - known.keys()
+    unexplained = _survivors(found) - known.keys()
     untried = any(mutant.outcome == "not tried" for mutant in found)
     return 1 if not found or untried or unexplained or score(found) < FLOOR else 0
 

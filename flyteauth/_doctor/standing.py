@@ -54,9 +54,7 @@ class Standing(Value, hidden=("environ",)):
     @property
     def is_authorised(self) -> bool:
         """Whether a call could be authorised without a person."""
-        if self.error is not None:
-            return False
-        return not self.needs_login or is_good(self.record, self.at)
+        return self.error is None and (not self.needs_login or is_good(self.record, self.at))
 
     @property
     def _taken_from(self) -> Tool | None:

@@ -6,7 +6,6 @@ import sys
 from typing import Any
 
 import httpx
-import pyqwest
 from flyte.remote._client.auth._authenticators.base import (
     AsyncAuthenticatedClient,
     get_async_session,
@@ -26,7 +25,7 @@ from flyte.remote._client.auth._session import create_session_config
 from flyteidl2.workflow.run_service_connect import RunServiceClient
 
 from ..clients import Async, client_config, instant, limits
-from ..connect import Calls, Instant
+from ..connect import Calls, Instant, bare_connect as bare_connect  # noqa: PLC0414
 from ..program import Order, run
 
 ASYNC = True
@@ -97,12 +96,6 @@ async def device(order: Order) -> str:
 
 
 # Over Connect.
-
-
-def bare_connect(order: Order) -> Any:
-    # On connections of its own, like one with credentials.
-    http_client = pyqwest.Client(pyqwest.HTTPTransport())
-    return Calls(RunServiceClient(f"{order['endpoint']}/open", http_client=http_client))
 
 
 async def login_connect(order: Order) -> Any:

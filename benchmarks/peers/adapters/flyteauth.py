@@ -8,7 +8,6 @@ import sys
 from typing import Any
 
 import httpx
-import pyqwest
 from flyteidl2.workflow.run_service_connect import RunServiceClient
 
 from flyteauth import Session
@@ -20,7 +19,7 @@ from flyteauth.integrations import connect
 from flyteauth.integrations.httpx import Auth
 
 from ..clients import Async, Closing, instant, limits
-from ..connect import Calls, Instant
+from ..connect import Calls, Instant, bare_connect as bare_connect  # noqa: PLC0414
 from ..program import Order, run
 
 ASYNC = True
@@ -130,12 +129,6 @@ async def device(order: Order) -> str:
 
 
 # Over Connect.
-
-
-def bare_connect(order: Order) -> Any:
-    # On connections of its own, like one with credentials.
-    http_client = pyqwest.Client(pyqwest.HTTPTransport())
-    return Calls(RunServiceClient(f"{order['endpoint']}/open", http_client=http_client))
 
 
 async def login_connect(order: Order) -> Any:
