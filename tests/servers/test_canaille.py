@@ -5,14 +5,14 @@ which cannot make two tokens of one login within one second.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flyteauth.errors import OAuth2Error, Unreachable
-from flyteauth.session import Session
+from flyteauth.session import Session, Token
 
 from ..services import require
 from . import sessions
@@ -54,11 +54,9 @@ def person(server: Server, **more: Any) -> Session:
 
 async def test_a_person_logs_in_and_is_renewed_and_logs_out(server: Server, home: Path) -> None:
     async with person(server) as session:
-        first = await session.login()
-        assert first is not None
+        first = await patiently(session.login)
         assert subject(server, WHOAMI, await session.headers()) == "alice"
-        second = await session.renew()
-        assert second is not None
+        second = await patiently(session.renew)
         assert second.access_token != first.access_token
         headers = await session.headers()
         assert subject(server, WHOAMI, headers) == "alice"
@@ -80,26 +78,27 @@ async def test_an_error_for_two_tokens_in_one_second_ends_nothing(
     server: Server, home: Path
 ) -> None:
     async with person(server) as session:
-        await session.login()
+        await patiently(session.login)
         for _ in range(2):
-            await renewed(session)
+            await patiently(session.renew)
             assert subject(server, WHOAMI, await session.headers()) == "alice"
     assert kept_in(home) == 1
 
 
-async def renewed(session: Session) -> None:
-    """Renew a login, at the latest when another second has begun."""
+async def patiently(ask: Callable[[], Awaitable[Token | None]]) -> Token:
+    """What *ask* brings, at the latest when another second has begun."""
     for _ in range(PATIENCE):
         try:
-            await session.renew()
+            token = await ask()
         except Unreachable:
             continue
-        return
-    raise AssertionError("it is never renewed")
+        assert token is not None
+        return token
+    raise AssertionError("there is never a token")
 
 
 async def test_a_service_logs_in(server: Server) -> None:
     async with service(
         server, "service", client_secret=CLIENT_SECRET, client_auth="basic_raw", scopes=["profile"]
     ) as session:
-        assert await session.token() is not None
+        await patiently(session.token)
