@@ -54,6 +54,7 @@ DRAIN_DEADLINE: Final = 2.0
 
 # Our places in the extensions of a request, which a redirect hands on.
 _SENT: Final = "flyteauth.sent"
+_URL: Final = "flyteauth.url"
 _ATTACHED: Final = "flyteauth.attached"
 
 _Origin = tuple[str, bytes, int | None]
@@ -198,7 +199,9 @@ class _Auth:
             _forget(request)
         check_own((name for name, _ in sent.items), headers, "pass auth=None")
         extensions[_SENT] = sent
-        if not sent.by_hook:
+        if sent.by_hook:
+            extensions[_URL] = request.url
+        else:
             for name, value in sent.items:
                 headers[name] = value
         return sent
@@ -224,7 +227,8 @@ class _Auth:
         if response.next_request is not None:
             # A redirect that is not followed. Whoever sends this request comes by here again.
             _forget(response.next_request)
-        if sent.by_hook and _ATTACHED not in request.extensions:
+        attached = not sent.by_hook or _ATTACHED in request.extensions
+        if not attached and _origin(request.url) == sent.origin:  # no other hook sent it elsewhere
             raise ConfigError(
                 "the client has lost the event hook that install added, so the request was sent "
                 "without credentials; set event_hooks before calling install",
@@ -341,15 +345,18 @@ def _guard(request: Any) -> None:
 
     What has been taken off does not come back, not even with a redirect back.
     """
-    sent = request.extensions.get(_SENT)
+    extensions, url = request.extensions, request.url
+    sent = extensions.get(_SENT)
     if sent is None:
         return
-    if _origin(request.url) != sent.origin:
+    # A URL never changes, and each hop has another: the same one needs no second look.
+    if url is not extensions.get(_URL) and _origin(url) != sent.origin:
         sent.detach(request)
-    elif sent.by_hook and _ATTACHED not in request.extensions:
+    elif sent.by_hook and _ATTACHED not in extensions:
+        headers = request.headers
         for name, value in sent.items:
-            request.headers[name] = value
-        request.extensions[_ATTACHED] = True
+            headers[name] = value
+        extensions[_ATTACHED] = True
 
 
 async def _aguard(request: Any) -> None:
@@ -370,8 +377,10 @@ _CLASSES: Final[dict[str, type]] = {}
 
 def _forget(request: Any) -> None:
     """Take off what an earlier sending of the same request has left."""
-    sent = request.extensions.pop(_SENT, None)
-    request.extensions.pop(_ATTACHED, None)
+    extensions = request.extensions
+    sent = extensions.pop(_SENT, None)
+    extensions.pop(_URL, None)
+    extensions.pop(_ATTACHED, None)
     if sent is not None:
         sent.detach(request)
 

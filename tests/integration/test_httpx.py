@@ -564,6 +564,26 @@ async def test_install_keeps_the_clients_own_hooks_and_can_be_repeated(
     assert resource.credentials == [["authorization"]]
 
 
+@pytest.mark.req("BRR-04")
+async def test_where_another_hook_sends_a_request_it_has_no_credentials(
+    library: Library, resource: Resource
+) -> None:
+    def hook(request: Any) -> None:
+        request.url = library.module.URL("https://elsewhere.example.com")
+
+    async def ahook(request: Any) -> None:
+        hook(request)
+
+    hooks = {"request": [ahook if library.is_async else hook], "response": []}
+    async with (
+        logged_in(Plane()) as session,
+        library.client(resource, event_hooks=hooks) as client,
+    ):
+        install(client.client, session)
+        await client.get()
+    assert resource.credentials == [[]]
+
+
 async def test_install_wants_a_client_without_other_credentials(library: Library) -> None:
     async with (
         logged_in(Plane()) as session,
