@@ -14,6 +14,7 @@ from attrs import evolve, frozen
 from ._grants import Grants
 from ._race import Prompt
 from ._sansio.device_authorization import LIFETIME_MAX
+from ._sansio.errors import duration
 from ._sansio.id_token import subject
 from ._sansio.record import Record
 from ._surroundings import Surroundings, choose, look_around
@@ -256,8 +257,8 @@ async def _refuse_if_muted(setup: Setup, *, answered_only: bool = False) -> None
     if muted is not None:
         ago, left = muted
         raise InteractionRequired(
-            f"nobody answered when a login to {setup.server} was asked for {ago:.0f} s ago, so "
-            f"nobody is asked for another {left:.0f} s; run: flyteauth login",
+            f"nobody answered when a login to {setup.server} was asked for {duration(ago)} ago, so "
+            f"nobody is asked for another {duration(left)}; run: flyteauth login",
             reason="muted",
         )
 

@@ -12,6 +12,7 @@ from attrs import evolve
 from ._io.entropy import random_bits
 from ._sansio.client import Client
 from ._sansio.discovery import issuer_metadata
+from ._sansio.errors import duration
 from ._sansio.exchanges import BACKOFF, Revocable, refresh, revoke
 from ._sansio.flow import Retrying
 from ._sansio.http import is_secure
@@ -32,7 +33,7 @@ from .events import Refreshed
 REVOKE_DEADLINE: Final = 10.0  # seconds for all of it
 TRY_AGAIN: Final = 5.0  # seconds, where the server does not say when
 
-_TRY_AGAIN: Final = re.compile(r"(; |, and )try again( in \d+ s)?$")
+_TRY_AGAIN: Final = re.compile(r"(; |, and )try again( in \d+ \w+)?$")
 
 
 async def successor(setup: Setup, ours: Record | None, rejected: str | None) -> Record | None:
@@ -153,7 +154,7 @@ def passing(setup: Setup, error: InvalidResponse | Unreachable) -> Unreachable:
     said = _TRY_AGAIN.sub("", str(error))
     return Unreachable(
         f"the login to {setup.server} cannot be renewed now: {said}; it is kept, "
-        f"try again in {retry_after:.0f} s",
+        f"try again in {duration(retry_after)}",
         reason=error.reason,
         retry_after=retry_after,
         sent=isinstance(error, Unreachable) and error.sent,

@@ -13,6 +13,7 @@ from .._io.store.file import FileStore
 from .._io.store.keyring import KeyringStore
 from .._io.threads import run_in_daemon
 from .._pending import PendingLogins
+from .._sansio.errors import duration
 from .._stored import Kept, look
 from ..errors import StoreError
 from .finding import RESUME, Finding, of_error
@@ -135,10 +136,12 @@ async def pending(patient: Patient) -> Finding:
         muted = await patient.setup.machine.muted(patient.setup.vault.key)
         if muted is None:
             return Finding(name, "ok", "none waits to be finished")
-        text = f"nobody answered a login {muted[0]:.0f} s ago, so programs ask for none just now"
+        text = (
+            f"nobody answered a login {duration(muted[0])} ago, so programs ask for none just now"
+        )
         return Finding(name, "warn", text, LOGIN)
     left = begun.state.code.expires_at - time.time()
     if left <= 0:
         return Finding(name, "ok", "one was never finished, and its code has expired")
-    text = f"one waits to be finished, for another {left:.0f} s"
+    text = f"one waits to be finished, for another {duration(left)}"
     return Finding(name, "warn", text, f"run: {RESUME}")

@@ -12,7 +12,7 @@ from .._io.proxy import proxy_for, proxy_name
 from .._io.threads import run_in_daemon
 from .._sansio.client import AuthorizationServer
 from .._sansio.discovery import OAUTH2_METADATA, WELL_KNOWN_OAUTH
-from .._sansio.errors import quote
+from .._sansio.errors import duration, quote
 from .._sansio.flow import RequestFailed, ResponseReceived
 from ..config import Settings
 from ..errors import ConfigError
@@ -207,14 +207,7 @@ def _judged(name: str, host: str, skew: float) -> Finding:
     return Finding(
         name,
         "warn",
-        f"this machine's clock is {_long(abs(skew))} {way} that of {quote(host, 80)}, so tokens "
+        f"this machine's clock is {duration(abs(skew))} {way} that of {quote(host, 80)}, so tokens "
         "seem to end at the wrong time",
         "set the clock: sudo timedatectl set-ntp true",
     )
-
-
-def _long(seconds: float) -> str:
-    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from .._identity import identity, store_kind
+from .._sansio.errors import duration
 from .._sansio.value import Value
 from .._stored import Kept, look, settings_of
 from ..errors import ConfigError, Error, StoreError
@@ -274,11 +275,7 @@ def lasting(expires_at: float | None, at: float) -> str:
     if expires_at is None:
         return "when the server says so"
     left = expires_at - at
-    way, seconds = ("in {}", left) if left >= 0 else ("{} ago", -left)
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return way.format(f"{seconds / size:.0f} {unit}")
-    return way.format(f"{seconds:.0f} s")
+    return f"in {duration(left)}" if left >= 0 else f"{duration(-left)} ago"
 
 
 def safety(place: str, settings: Settings) -> str:

@@ -13,6 +13,7 @@ from .._io.store.fallback import NOWHERE
 from .._io.store.file import FileStore
 from .._machine import Machine
 from .._pending import PendingLogins
+from .._sansio.errors import duration
 from .._sansio.record import Record
 from ..errors import StoreError
 from .standing import ABSENT, LOST, USED
@@ -98,12 +99,12 @@ def notes(settings: Settings, at: float, resume: str) -> Iterator[str]:
     if muted is not None:
         ago, left = muted
         yield (
-            f"nobody answered when a login was asked for {ago:.0f} s ago: programs ask for none "
-            f"for another {left:.0f} s, unless you run flyteauth login"
+            f"nobody answered when a login was asked for {duration(ago)} ago: programs ask for "
+            f"none for another {duration(left)}, unless you run flyteauth login"
         )
     open_for = _pending_for(settings, at)
     if open_for is not None:
-        yield f"one was begun, and its code lasts {open_for:.0f} s more: {resume}"
+        yield f"one was begun, and its code lasts {duration(open_for)} more: {resume}"
 
 
 def _pending_for(settings: Settings, at: float) -> float | None:

@@ -45,6 +45,14 @@ def quote(text: str, limit: int = TEXT_MAX) -> str:
     return visible if len(visible) <= limit and len(text) <= limit else visible[: limit - 1] + "…"
 
 
+def duration(seconds: float) -> str:
+    """A length of time for people: "90 s", "5 min", "3 h", "20 days"."""
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 class Error(Exception):
     """The base of everything that flyteauth raises on purpose.
 

@@ -9,9 +9,9 @@ from typing import Final, NoReturn
 from urllib.parse import urlsplit
 
 from .client import Client
-from .errors import FlowError, InvalidResponse, OAuth2Error, Unreachable, quote
+from .errors import FlowError, InvalidResponse, OAuth2Error, Unreachable, duration, quote
 from .flow import ResponseReceived
-from .http import Object, is_secure, known, member, parse_object, retry_after, seconds
+from .http import Object, ascii_url, is_secure, known, member, parse_object, retry_after, seconds
 from .token import Token as Token  # noqa: PLC0414
 
 _B64TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750 §2.1
@@ -107,7 +107,7 @@ def oauth2_error(error: str, description: str = "", uri: str = "") -> FlowError:
 def transient(received: ResponseReceived) -> Unreachable:
     """What a status that only means "later" is to a caller (RFC 9110 §15.6, RFC 6585 §4)."""
     wait = retry_after(received.response, received.at)
-    again = "try again" if wait is None else f"try again in {wait:.0f} s"
+    again = "try again" if wait is None else f"try again in {duration(wait)}"
     if received.response.status == 511:  # RFC 6585 §6
         again = "the network wants a login of its own: open any page in a browser, and " + again
     return Unreachable(
@@ -132,7 +132,7 @@ def _secret(body: Object, name: str) -> str | None:
 
 def _host(location: str) -> str:
     try:
-        return quote(urlsplit(location).hostname or "", 80)
+        return quote(urlsplit(ascii_url(location)).hostname or "", 80)
     except ValueError:
         return ""
 

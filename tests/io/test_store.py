@@ -582,6 +582,32 @@ def test_a_full_disk_leaves_the_old_record(
     assert len(the_files(directory)) == 1  # no temporary file is left
 
 
+@pytest.mark.req("SEC-06")
+@posix
+def test_what_is_saved_is_on_the_disk_before_it_has_its_name_and_so_is_the_name(
+    files: FileStore, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files.save_sync("a", record("old"))
+    done: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def syncing(descriptor: int) -> None:
+        done.append("directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        fsync(descriptor)
+
+    def renaming(*args: Any, **options: Any) -> None:
+        done.append("rename")
+        rename(*args, **options)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(os, "rename", renaming)
+    files.save_sync("a", record("new"))
+    assert done == ["file", "rename", "directory"]
+    done.clear()
+    files.delete_sync("a")
+    assert done[-1] == "directory"
+
+
 def test_a_login_beyond_the_limit_is_not_written(files: FileStore) -> None:
     files.save_sync("a", record("old"))
     refuses("full", files.save_sync, "a", record("x" * SIZE_MAX))

@@ -289,7 +289,7 @@ def test_only_flyte_itself_says_that_nobody_need_log_in(body: bytes) -> None:
             "check the endpoint",
         ),
         ([reply(503)] * 3, Unreachable, "status", "try again"),
-        ([reply(503, {"Retry-After": "3600"})], Unreachable, "status", "try again in 3600 s"),
+        ([reply(503, {"Retry-After": "3600"})], Unreachable, "status", "try again in 60 min"),
     ],
 )
 def test_what_stands_before_a_control_plane_is_called_by_its_name(

@@ -25,6 +25,7 @@ from flyteauth._sansio.errors import (
     StoreError,
     UnexpectedEvent,
     Unreachable,
+    duration,
     escape,
     quote,
 )
@@ -48,6 +49,24 @@ from . import strategies
 )
 def test_what_could_steer_a_terminal_is_made_visible(text: str, shown: str) -> None:
     assert escape(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.4, "0 s"),
+        (119.4, "119 s"),
+        (120.0, "2 min"),
+        (3600.0, "60 min"),
+        (7199.0, "120 min"),
+        (7200.0, "2 h"),
+        (172_799.0, "48 h"),
+        (172_800.0, "2 days"),
+        (31_536_000.0, "365 days"),
+    ],
+)
+def test_a_length_of_time_is_told_in_a_unit_that_fits(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
 
 
 @pytest.mark.req("ERR-01")

@@ -315,6 +315,7 @@ def test_a_refusal_without_an_oauth_error_is_no_verdict_on_the_grant(
     ("location", "where"),
     [
         ("https://login.example/x?secret", "login.example"),
+        ("https://l\u043egin.example/", "xn--lgin-55d.example"),
         ("/login", "somewhere else"),
         (None, "somewhere else"),
         ("https://[::1", "somewhere else"),
