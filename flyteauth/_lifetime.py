@@ -118,6 +118,8 @@ class Lifetime:
         self.rejected: str | None = None
         self.over = False
         self.closed = False
+        self.begun = clock.time()
+        """When somebody wanted this: a prompt that was ignored before is no answer to it."""
         self._clock = clock
         self._given = transport, store, directory
         self._ready: Setup | None = None

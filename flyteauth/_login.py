@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -12,6 +13,7 @@ import anyio.to_thread
 from attrs import evolve, frozen
 
 from ._grants import Grants
+from ._io.presenter import person_present
 from ._race import Prompt
 from ._sansio.device_authorization import LIFETIME_MAX
 from ._sansio.errors import duration
@@ -43,7 +45,7 @@ NEVER: Final = -1  # the epoch of a token that nobody is going to use
 class Wish:
     """What is asked of a login. ``switch``: that it may be of somebody else. ``unasked``: nobody
     has asked for it by that name, it is only needed. ``insisted``: a person is there, whatever it
-    looks like.
+    looks like. ``begun``: since when it is wanted (POSIX seconds), if a person began it.
     """
 
     must_keep: bool = False
@@ -51,14 +53,18 @@ class Wish:
     open_browser: bool = True
     unasked: bool = False
     insisted: bool = False
+    begun: float = -math.inf
 
 
 async def ask_person(life: Lifetime) -> Held:
     """A login, if a person is there and may be asked; else an error that says what to do."""
     setup = await life.set_up()
     if life.may_ask is not None and await anyio.to_thread.run_sync(life.may_ask):
-        await _refuse_if_muted(setup, answered_only=True)  # of any other, wait for what comes
-        return await log_in(life, Wish(unasked=True, insisted=True))
+        present = await anyio.to_thread.run_sync(person_present)
+        begun = life.begun if present else -math.inf
+        # Of a prompt that was not answered yet, wait for what comes.
+        await _refuse_if_muted(setup, answered_only=True, begun=begun)
+        return await log_in(life, Wish(unasked=True, insisted=True, begun=begun))
     if life.over or (life.held is not None and life.held.record is not None):
         raise setup.reauth_required()
     raise InteractionRequired(
@@ -158,7 +164,8 @@ async def in_turn(
             if there is not None:
                 return await _logged_in(setup, there, must_keep=False)
         if waited or wish.unasked:
-            await _refuse_if_muted(setup, answered_only=not wish.unasked)
+            begun = -math.inf if waited else wish.begun
+            await _refuse_if_muted(setup, answered_only=not wish.unasked, begun=begun)
         if wish.unasked:
             await machine.mute(key, ended=False)  # in case that we are ended over it
         try:
@@ -252,9 +259,12 @@ async def _logged_in(setup: Setup, record: Record, must_keep: bool) -> Record:
     return record
 
 
-async def _refuse_if_muted(setup: Setup, *, answered_only: bool = False) -> None:
+async def _refuse_if_muted(setup: Setup, *, answered_only: bool, begun: float) -> None:
+    """Whoever ignores a prompt, or denies it, ignores all of that time; what a person begins
+    afterwards is another matter.
+    """
     muted = await setup.machine.muted(setup.vault.key, answered_only=answered_only)
-    if muted is not None:
+    if muted is not None and setup.clock.time() - muted[0] >= begun:
         ago, left = muted
         raise InteractionRequired(
             f"nobody answered when a login to {setup.server} was asked for {duration(ago)} ago, so "

@@ -86,7 +86,7 @@ admin.commandTimeout
 admin.proxyCommand, FLYTE_AUTH_PROXY_COMMAND
     Command that prints a token for a proxy; it goes into the header proxy-authorization.
 admin.loginTimeout
-    Seconds that a login may take. Default 300.
+    Seconds that a login in a browser may take; a device code has its own. Default 300.
 task.org, task.project, task.domain
     Text.
 

@@ -148,7 +148,11 @@ def test_no_bound_is_left_out() -> None:
 def test_a_login_and_a_command_have_the_time_that_the_configuration_names() -> None:
     rows = (ROOT / "docs" / "configuration.md").read_text("utf-8").splitlines()
     for name, seconds, said in [
-        ("login_timeout", 300.0, "Seconds that a login may take. Default 300."),
+        (
+            "login_timeout",
+            300.0,
+            "Seconds that a login in a browser may take; a device code has its own. Default 300.",
+        ),
         ("command_timeout", 60.0, "Seconds that a command may take. Default 60."),
     ]:
         assert getattr(Settings(), name) == seconds

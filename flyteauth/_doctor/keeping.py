@@ -137,7 +137,7 @@ async def pending(patient: Patient) -> Finding:
         if muted is None:
             return Finding(name, "ok", "none waits to be finished")
         text = (
-            f"nobody answered a login {duration(muted[0])} ago, so programs ask for none just now"
+            f"nobody answered a login {duration(muted[0])} ago, so what ran then asks for none now"
         )
         return Finding(name, "warn", text, LOGIN)
     left = begun.state.code.expires_at - time.time()

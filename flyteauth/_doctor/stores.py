@@ -99,8 +99,8 @@ def notes(settings: Settings, at: float, resume: str) -> Iterator[str]:
     if muted is not None:
         ago, left = muted
         yield (
-            f"nobody answered when a login was asked for {duration(ago)} ago: programs ask for "
-            f"none for another {duration(left)}, unless you run flyteauth login"
+            f"nobody answered when a login was asked for {duration(ago)} ago: what ran then "
+            f"asks for none for another {duration(left)}, unless you run flyteauth login"
         )
     open_for = _pending_for(settings, at)
     if open_for is not None:

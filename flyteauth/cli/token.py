@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -61,6 +62,8 @@ def _from_session(options: argparse.Namespace, ageing: Record | None) -> tuple[T
     """
 
     async def work(session: Session) -> tuple[Token, str] | None:
+        # Whatever asks for tokens again and again does so by this command.
+        session._life.begun = -math.inf  # noqa: SLF001
         renewed = None
         if ageing is not None:
             try:

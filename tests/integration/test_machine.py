@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
+from flyteauth import _login
 from flyteauth._io.flights import Flights
 from flyteauth._io.store import Store
 from flyteauth._io.store.fallback import Elsewhere
@@ -205,6 +206,47 @@ async def test_an_ignored_prompt_mutes_all_programs_for_a_while(machine: Machine
         machine.plane.clock.now += MUTE
         machine.people[1].react = machine.plane.plane.approve
         assert await second.token()
+
+
+@pytest.mark.parametrize("answer", ["none", "no", "broken off"])
+async def test_what_a_person_begins_afterwards_asks_again(
+    machine: Machine, answer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_login, "person_present", lambda: True)
+    first, second = machine.program(), machine.program()
+    machine.people[0].react = machine.plane.plane.deny if answer == "no" else None
+    if answer == "broken off":
+        machine.plane.before = Gate("urn:ietf:params:oauth:grant-type:device_code")
+    async with first, anyio.create_task_group() as group:
+        group.start_soon(outcome, first.token)
+        await machine.people[0].prompted.wait()
+        if answer == "broken off":
+            group.cancel_scope.cancel()
+    machine.plane.before = None
+    machine.plane.clock.now += 1.0
+    third = machine.program()
+    machine.people[2].react = machine.plane.plane.approve
+    async with second, third:
+        with pytest.raises(InteractionRequired) as caught:
+            await second.token()
+        assert caught.value.reason == "muted"
+        assert await third.token()
+    assert machine.prompts == 2
+
+
+@pytest.mark.parametrize("present", [False, True])
+async def test_nobody_begins_a_program_that_no_terminal_and_no_notebook_is_there_for(
+    machine: Machine, present: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_login, "person_present", lambda: present)
+    async with machine.program() as first:
+        with pytest.raises(Expired):
+            await first.token()
+    machine.plane.clock.now += 1.0
+    async with machine.program() as second:
+        with pytest.raises(Expired if present else InteractionRequired):
+            await second.token()
+    assert machine.prompts == 1 + present
 
 
 async def test_a_refused_prompt_counts_as_an_answer_nobody_wants_to_repeat(
