@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .challenges import bearer_error
 from .discovery import at
-from .errors import FlowError, InvalidResponse, quote
+from .errors import FlowError, InsufficientScope, InvalidResponse, quote
 from .flow import ResponseReceived
 from .http import Headers, Object, Request, host_of, member, parse_object, post_json
 from .tokens import raise_failure, transient
@@ -38,12 +38,7 @@ def read_reply(
         fields = [value for name, value in response.headers if name.lower() == "www-authenticate"]
         error, scopes = bearer_error(fields)
         if error == "insufficient_scope":  # RFC 6750 §3.1
-            wanted = f" ({quote(' '.join(scopes))})" if scopes else ""
-            raise FlowError(
-                f"the token lacks a scope that this call needs{wanted}; add it to admin.scopes, "
-                "and log in again",
-                reason="insufficient_scope",
-            )
+            raise InsufficientScope(tuple(scopes))
     if response.transient and code not in {"unimplemented", "internal", "unknown", "data_loss"}:
         raise transient(received)
     if code is None and response.status == 404:  # what Connect means by that

@@ -7,7 +7,8 @@ Error:
     │  ├─ InvalidResponse      the server, or something in between, broke the RFC
     │  ├─ Expired              nobody approved in time
     │  ├─ Unreachable          no usable response: transient, see .retry_after
-    │  └─ MissingMetadata      the server does not offer what this needs
+    │  ├─ MissingMetadata      the server does not offer what this needs
+    │  └─ InsufficientScope    the token lacks a scope that a call needs; see .scopes
     ├─ ReauthRequired          the login is over
     ├─ InteractionRequired     a person is needed and none is there
     ├─ ConfigError             a setting is wrong
@@ -129,6 +130,24 @@ class Unreachable(FlowError):
 
 class MissingMetadata(FlowError):
     """The authorization server does not offer what the flow needs (RFC 8414 §2)."""
+
+
+class InsufficientScope(FlowError):
+    """The token lacks a scope that a call needs (RFC 6750 §3.1): one of ``scopes``, escaped, if the
+    server says so. A refresh would not help.
+    """
+
+    def __init__(self, scopes: tuple[str, ...] = ()) -> None:
+        self.scopes = tuple(map(quote, scopes))
+        wanted = f" ({quote(' '.join(self.scopes))})" if self.scopes else ""
+        super().__init__(
+            f"the token lacks a scope that this call needs{wanted}; add it to admin.scopes, and "
+            "log in again",
+            reason="insufficient_scope",
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _again, (type(self), self.args, vars(self))
 
 
 class ReauthRequired(Error):

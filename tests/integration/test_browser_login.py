@@ -293,6 +293,42 @@ async def test_the_browser_gets_its_page_only_when_the_token_is_stored(where: st
     assert "Signed in as alice" in page.text
 
 
+@pytest.mark.req("CBK-14")
+async def test_two_servers_have_two_redirect_uris_and_neither_takes_the_others_answer() -> None:
+    both = threading.Barrier(2, timeout=LIMIT)
+    places: dict[str, str] = {}
+
+    def mix_up(url: str) -> Answer:
+        location = authorize(url)
+        places[bare(url)] = bare(location)
+        both.wait()
+        (other,) = (place for name, place in places.items() if name != bare(url))
+        stray = fetch(f"{other}?{urlsplit(location).query}")
+        assert stray.status == 400
+        both.wait()
+        return fetch(location)
+
+    browsers = [Browser(mix_up), Browser(mix_up)]
+    tokens: dict[int, str] = {}
+    async with (
+        serving(Settings(approve="auto")) as first,
+        serving(Settings(approve="auto")) as second,
+    ):
+
+        async def log_in_at(index: int, running: Running) -> None:
+            tokens[index] = await login(running, browsers[index])
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(log_in_at, 0, first)
+            group.start_soon(log_in_at, 1, second)
+        at = SystemClock().time()
+        for index, running in enumerate((first, second)):
+            assert (await browsers[index].page()).status == 200
+            assert running.plane.access(tokens[index], at) is not None
+            assert count_redeemed(running) == 1
+    assert len(set(places.values())) == 2
+
+
 @pytest.mark.req("AZR-10", "AZR-11")
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 async def test_a_registered_localhost_port_is_served_over_both_families(address: str) -> None:

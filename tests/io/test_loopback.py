@@ -302,6 +302,32 @@ async def test_stray_requests_are_refused_and_the_login_goes_on(
         assert status(await log_in(loopback)) == 200
 
 
+@pytest.mark.req("CBK-20")
+@pytest.mark.parametrize("name", ["next", "redirect_uri", "return_to", "url", "iss", "state"])
+async def test_no_page_leads_where_the_query_says(name: str) -> None:
+    there = f"{name}=https%3A%2F%2Fevil.example%2F"
+    async with listen(ANY_PORT) as loopback:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(loopback.receive, STATE)
+            paths = ("/callback", "/", "/logout")
+            answers = [await ask(loopback, get(loopback, there, path)) for path in paths]
+            tasks.cancel_scope.cancel()
+        async with await connect(loopback) as browser:
+            query = GOOD if name == "state" else f"{GOOD}&{there}"
+            await browser.send(get(loopback, query))
+            await loopback.receive(STATE)
+            await loopback.answer(DONE)
+            answers.append(await read_all(browser))
+        answers.append(await ask(loopback, get(loopback, f"code=B&{there}")))
+    assert [status(answer) for answer in answers][:4] == [400, 404, 404, 200]
+    for answer in answers:
+        head, _, body = answer.lower().partition(b"\r\n\r\n")
+        names = {line.partition(b":")[0] for line in head.split(b"\r\n")[1:]}
+        assert not names & {b"location", b"content-location", b"refresh", b"link"}
+        assert b"evil.example" not in answer
+        assert b"http-equiv" not in body
+
+
 @pytest.mark.req("CBK-18")
 async def test_long_targets_and_heads() -> None:
     async with listen(ANY_PORT) as loopback:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 
 from flyteauth._sansio.connect import read_reply, unary_request
-from flyteauth._sansio.errors import FlowError, InvalidResponse, Unreachable
+from flyteauth._sansio.errors import FlowError, InsufficientScope, InvalidResponse, Unreachable
 from flyteauth._sansio.flow import ResponseReceived
 from flyteauth._sansio.http import Response
 
@@ -113,15 +113,22 @@ def test_what_is_not_connect_at_all_is_invalid(response: Response, reason: str) 
 
 @pytest.mark.req("BRR-09")
 @pytest.mark.parametrize(
-    ("challenge", "said"),
+    ("challenge", "scopes", "said"),
     [
-        ('Bearer error="insufficient_scope", scope="all \x1b offline"', r"(all \x1b offline)"),
-        ("Basic, Bearer error=insufficient_scope", "a scope that this call needs; add it"),
+        (
+            'Bearer error="insufficient_scope", scope="all \x1b offline"',
+            ("all", r"\x1b", "offline"),
+            r"(all \x1b offline)",
+        ),
+        ("Basic, Bearer error=insufficient_scope", (), "a scope that this call needs; add it"),
     ],
 )
-def test_a_scope_that_is_missing_is_named(challenge: str, said: str) -> None:
+def test_a_scope_that_is_missing_is_named(
+    challenge: str, scopes: tuple[str, ...], said: str
+) -> None:
     error = refused(reply(403, {"WWW-Authenticate": challenge}, code="permission_denied"))
-    assert type(error) is FlowError
+    assert isinstance(error, InsufficientScope)
+    assert error.scopes == scopes
     assert error.reason == "insufficient_scope"
     assert said in str(error)
 

@@ -17,6 +17,7 @@ from flyteauth._sansio.errors import (
     Error,
     Expired,
     FlowError,
+    InsufficientScope,
     InteractionRequired,
     InvalidResponse,
     MissingMetadata,
@@ -97,6 +98,7 @@ ERRORS = [
     ConfigError("set this", reason="key"),
     Expired("too late"),
     FlowError("over"),
+    InsufficientScope(("all\x1b", "more")),
     InteractionRequired("nobody there"),
     InvalidResponse("odd", reason="status"),
     MissingMetadata("no endpoint", reason="token_endpoint"),
@@ -121,7 +123,14 @@ def test_an_error_is_the_same_in_another_process(error: Error) -> None:
 def test_the_tree_of_errors_has_one_root(error: Error) -> None:
     assert isinstance(error, Error)
     assert getattr(public, type(error).__name__) is type(error)
-    flow = (OAuth2Error, InvalidResponse, Expired, Unreachable, MissingMetadata)
+    flow = (
+        OAuth2Error,
+        InvalidResponse,
+        Expired,
+        Unreachable,
+        MissingMetadata,
+        InsufficientScope,
+    )
     assert isinstance(error, FlowError) == isinstance(error, (*flow, FlowError))
 
 

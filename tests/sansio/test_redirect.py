@@ -230,7 +230,7 @@ def test_no_state_to_wait_for_settles_never() -> None:
         assert isinstance(judge(request, URI, ""), Reply)
 
 
-@pytest.mark.req("CBK-07", "CBK-08", "CBK-10", "CBK-11", "CBK-20")
+@pytest.mark.req("CBK-07", "CBK-08", "CBK-10", "CBK-11")
 @pytest.mark.parametrize(
     "query",
     [
