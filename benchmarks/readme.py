@@ -10,6 +10,7 @@ from attrs import frozen
 
 from .peers.environments import OURS, PINNED
 from .peers.peer import BLOCKING
+from .peers.rows.cold import TOLD, TRIPS
 from .table import number
 
 NONE: Final = ""
@@ -51,11 +52,18 @@ LINES: Final = (
     ),
     Line("8 processes, one expired login: still logged in", "processes", "logged in afterwards"),
     Line(
-        "cold start: round trips",
+        "cold start, told the token endpoint: round trips",
         "cold",
-        "round trips, one after the other",
-        "{}",
-        ("", ", Connect"),
+        TRIPS,
+        ways=(TOLD, ""),
+        without=frozenset({"msal"}),  # it always asks
+    ),
+    Line(
+        "cold start, asking for it: round trips",
+        "cold",
+        TRIPS,
+        ways=(", Connect", ""),
+        without=frozenset({"flytekit", "authlib", "httpx-auth", "requests-oauthlib"}),
     ),
 )
 

@@ -92,6 +92,19 @@ async def cold(order: Order) -> Any:
     return await _opened(_service(order))
 
 
+async def cold_told(order: Order) -> Any:
+    session = Session(
+        issuer=order["endpoint"],
+        endpoints={"token_endpoint": order["token_endpoint"]},
+        client_id=order["service_id"],
+        client_secret=order["service_secret"],
+        presenter=_Quiet(),
+    )
+    await session.__aenter__()
+    client = httpx.AsyncClient(auth=Auth(session, origins=[order["endpoint"]]), **limits(httpx))
+    return Closing(Async(client), session)
+
+
 class _Own:
     """The session's own calls, on the session's own connections."""
 
