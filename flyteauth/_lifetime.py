@@ -56,7 +56,7 @@ GLANCE: Final = 1.0  # seconds of the monotonic clock after which the other cloc
 
 _UNVERIFIED: Final = (
     "insecureSkipVerify: certificates are not checked, so whoever is in between can take the "
-    "login; set caCertFilePath instead"
+    "login; set caCertFilePath (--ca-cert, ca_cert_file_path=) instead"
 )
 
 # In this process: one renewal at a time for one identity in one store, and one login.
