@@ -3,7 +3,8 @@ Configuration: a file, the environment and arguments, resolved into `Settings`.
 
 Precedence, setting by setting: arguments, then an API key, then the environment, then the file,
 then the default. `Settings.sources` says where each value came from, `Settings.overridden` what
-lost against it.
+lost against it. So it is on the command line, and in ``init`` and ``Session.from_config``;
+``Session(…)``, and ``init`` with an endpoint, an issuer or an API key, take arguments alone.
 
 The file is the first of ``./config.yaml`` (if it has a section of Flyte's),
 ``./.flyte/config.yaml``, ``.flyte/config.yaml`` at the root of the git repository, what the
@@ -101,7 +102,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
@@ -436,7 +437,7 @@ def resolve(
         for name in ("issuer", "endpoints"):
             if name in chosen and chosen[name] is layers[-1].get(name):
                 del chosen[name]
-    if auth_type := _who({**words, **given}, chosen):
+    if auth_type := _who({**words, **given}, chosen, layers):
         chosen["auth_type"] = auth_type
     resolved = {name: convert(chosen[name]) for name, convert in _CONVERT.items() if name in chosen}
     if "client_secret" in chosen:
@@ -621,13 +622,18 @@ def _headless(given: Layer) -> bool:
     return "api_key" not in given
 
 
-def _who(given: Layer, chosen: Layer) -> Found | None:
+def _who(given: Layer, chosen: Layer, layers: Sequence[Layer]) -> Found | None:
     """What decides on the authType."""
     if _headless(given):
         return Found("auth_type", "DeviceFlow", given["headless"].source)
-    if "auth_type" not in given and "client_secret" in chosen:
-        return Found("auth_type", "ClientSecret", chosen["client_secret"].source)
-    return chosen.get("auth_type")
+    said, secret = chosen.get("auth_type"), chosen.get("client_secret")
+    if "auth_type" in given or secret is None:
+        return said
+    if said is not None and str(said.value).strip() == "ClientSecret":
+        first = next(layer for layer in layers if layer.keys() & {"auth_type", "client_secret"})
+        if "auth_type" in first:
+            return said
+    return Found("auth_type", "ClientSecret", secret.source)
 
 
 def _require_identity(settings: Settings, configured: list[Layer]) -> None:

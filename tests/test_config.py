@@ -195,6 +195,28 @@ SECRETS = {"clientId": "file-id", "clientSecretEnvVar": "S"}
             {**SECRETS, "authType": "Pkce"},
             *("ClientSecret", "file-id", "s", "{file}: admin.clientSecretEnvVar"),
         ),
+        # … which an authType that is said goes before, if it says the same …
+        (
+            {},
+            {"S": "s"},
+            {**SECRETS, "authType": "ClientSecret"},
+            *("ClientSecret", "file-id", "s", "{file}: admin.authType"),
+        ),
+        (
+            {},
+            {"S": "s", "FLYTE_AUTH_TYPE": "ClientSecret"},
+            SECRETS,
+            *("ClientSecret", "file-id", "s", "environment variable FLYTE_AUTH_TYPE"),
+        ),
+        (
+            {},
+            {"FLYTE_API_KEY": KEY},
+            {"authType": "ClientSecret"},
+            "ClientSecret",
+            "key-id",
+            f"key-{CANARY}",
+            "API key from environment variable FLYTE_API_KEY",
+        ),
         # … but a variable that is not set is no secret …
         ({}, {}, SECRETS, "Pkce", "file-id", None, "default"),
         ({}, {"S": ""}, SECRETS, "Pkce", "file-id", None, "default"),
