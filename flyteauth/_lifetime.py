@@ -352,6 +352,8 @@ class Lifetime:
                 endpoint, has_secrets = settings.endpoint, settings.auth_type != "NoAuth"
                 if has_secrets and endpoint is not None and endpoint.warning:
                     await self.audience.notify(Warned(endpoint.warning))
+                if settings.key_warning:
+                    await self.audience.notify(Warned(settings.key_warning))
                 if has_secrets and not self._ready.verified:  # META-05
                     await self.audience.notify(Warned(_UNVERIFIED))
         return self._ready

@@ -93,9 +93,10 @@ task.org, task.project, task.domain
 
 FLYTE_API_KEY (or UNION_API_KEY) holds an API key: endpoint, client id, client secret and
 organisation in one. What the file says of issuer and endpoints does not count then: it belongs to
-another endpoint. The key is left alone where admin.clientSecretEnvVar names it, because it then
-holds a client secret, and where the argument auth_type, headless, client_id or client_secret
-says who logs in.
+another endpoint. Its secret goes to no other control plane: an argument endpoint that names one is
+an error, and where the environment or the file does, the key's is used, with a warning. The key is
+left alone where admin.clientSecretEnvVar names it, because it then holds a client secret, and where
+the argument auth_type, headless, client_id or client_secret says who logs in.
 """
 
 from __future__ import annotations
@@ -241,6 +242,8 @@ class Settings(Value, hidden=_SECRET):
     sources: Mapping[str, str] = _NOTHING
     overridden: Mapping[str, tuple[str, ...]] = _NOTHING
     considered: tuple[str, ...] = ()
+    key_warning: str | None = None
+    """One line on a control plane that an API key goes before, or None."""
 
     @property
     def is_service(self) -> bool:
@@ -456,7 +459,12 @@ def resolve(
     )
     _require_another_command(settings, chosen)
     _require_identity(settings, configured)
-    return settings.replace(endpoint=_endpoint(settings, chosen.get("endpoint")))
+    endpoint = _endpoint(settings, chosen.get("endpoint"))
+    if endpoint is not None and layers[2]:
+        _require_key_of(endpoint, chosen, layers[2])
+        if chosen["endpoint"] is layers[2]["endpoint"]:
+            settings = settings.replace(key_warning=_another_endpoint(endpoint, layers[3:]))
+    return settings.replace(endpoint=endpoint)
 
 
 def _has_lost(found: Found, chosen: Found | None) -> bool:
@@ -582,6 +590,50 @@ def _from_api_key(given: Layer, environ: Mapping[str, str], configured: list[Lay
     }
     source = f"API key from {found.source}"
     return {name: Found(name, value, source) for name, value in parts.items() if value}
+
+
+def _require_key_of(endpoint: Endpoint, chosen: Layer, key: Layer) -> None:
+    """Raise ConfigError where the secret of an API key would go to another control plane than the
+    one that the key is for.
+    """
+    found, secret, said = key["endpoint"], key["client_secret"], chosen["endpoint"]
+    if said is found or chosen["client_secret"] is not secret:
+        return
+    own = parse_endpoint(
+        values.text(found), insecure=False, allow_insecure_credentials=False, source=found.source
+    )
+    if own.agrees_with(endpoint):
+        return
+    where, another = found.source.rpartition(" ")[2], f"an API key of {endpoint.key}"
+    advice = f"use {another}"
+    if where in API_KEY_VARIABLES:
+        advice = f"set {where} to {another}, or unset it"
+    raise ConfigError(
+        f"{said.source}: {endpoint.key} is another control plane than {own.key}, which the "
+        f"{found.source} is for; leave out the endpoint, or {advice}",
+        reason="api_key",
+    )
+
+
+def _another_endpoint(endpoint: Endpoint, configured: Sequence[Layer]) -> str | None:
+    """What to tell a person whose environment or file names another control plane than the
+    API key that goes before them.
+    """
+    lost = next((layer["endpoint"] for layer in configured if "endpoint" in layer), None)
+    if lost is None:
+        return None
+    try:
+        other = parse_endpoint(
+            values.text(lost), insecure=False, allow_insecure_credentials=False, source=""
+        )
+    except ConfigError:  # what has lost is not judged
+        return None
+    if endpoint.agrees_with(other):
+        return None
+    return (
+        f"the API key is for {endpoint.key} and goes before {other.key} ({lost.source}); "
+        f"to use {other.key}, set an API key of it"
+    )
 
 
 def _with_secret(layer: Layer, environ: Mapping[str, str]) -> Layer:

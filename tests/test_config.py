@@ -138,17 +138,17 @@ FILE = {"endpoint": "file.example", "clientId": "file-id"}
         ({"endpoint": "arg.example"}, {}, {}, "arg.example", "argument endpoint"),
         ({"endpoint": "arg.example"}, ENV, FILE, "arg.example", "argument endpoint"),
         (
-            {"endpoint": "arg.example", "api_key": KEY},
+            {"endpoint": "https://key.example:8443", "api_key": KEY},
             ENV,
             FILE,
-            "arg.example",
+            "key.example:8443",
             "argument endpoint",
         ),
         (
-            {"endpoint": "arg.example"},
+            {"endpoint": "KEY.example"},
             {"FLYTE_API_KEY": KEY},
             FILE,
-            "arg.example",
+            "key.example",
             "argument endpoint",
         ),
         ({"endpoint": None}, {}, FILE, "file.example", "{file}: admin.endpoint"),
@@ -372,9 +372,93 @@ def test_the_secret_of_an_api_key_goes_nowhere_that_a_file_says(here: Path) -> N
     assert said.endpoints == elsewhere
 
 
+@pytest.mark.parametrize(
+    ("at", "endpoint", "agree"),
+    [
+        ("key.example", "dns:///key.example:8443", True),
+        ("key.example:8443", "http://Key.example", True),
+        ("key.example:8443", "key.example:8443/path", True),
+        ("localhost:8080", "http://127.0.0.1:8080", True),
+        ("[::1]", "localhost:8080", True),
+        ("key.example", "other.example", False),
+        ("key.example", "key.example.org", False),
+        ("key.example:8443", "key.example:9443", False),
+        ("localhost:8080", "http://127.0.0.1:8081", False),
+        ("localhost", "key.example", False),
+    ],
+)
+def test_the_secret_of_an_api_key_goes_to_no_other_control_plane(
+    here: Path, at: str, endpoint: str, agree: bool
+) -> None:
+    key = ApiKey(at, "id", CANARY).encode()
+    cases: list[tuple[dict[str, Any], dict[str, str], str, str]] = [
+        ({"api_key": key}, {}, "argument api_key", "use an API key of"),
+        ({}, {"FLYTE_API_KEY": key}, "environment variable FLYTE_API_KEY", "or unset it"),
+    ]
+    for arguments, environ, source, advice in cases:
+        if agree:
+            settings = settle(None, environ, endpoint=endpoint, **arguments)
+            assert settings.sources["endpoint"] == "argument endpoint"
+            assert settings.key_warning is None
+            continue
+        hosts = (name_of(each) for each in (at, endpoint))
+        error = refused(
+            *("argument endpoint: ", *hosts, f"API key from {source}", advice),
+            environ=environ,
+            endpoint=endpoint,
+            **arguments,
+        )
+        assert "leave out the endpoint" in str(error)
+
+
+def name_of(text: str) -> str:
+    endpoint = settle(endpoint=text).endpoint
+    assert endpoint
+    return endpoint.key
+
+
+def test_an_endpoint_beside_a_key_that_is_not_used_is_nobody_s_business() -> None:
+    other = {"endpoint": "other.example"}
+    assert settle(None, {}, api_key=KEY, client_secret="s", **other).endpoint
+    assert settle(None, {"FLYTE_API_KEY": KEY}, auth_type="Pkce", **other).endpoint
+
+
+def test_the_words_of_our_own_command_name_no_other_control_plane_either() -> None:
+    words = ["token", "--endpoint", "other.example", "--auth-type", "client-secret"]
+    environ = {
+        "FLYTE_AUTH_TYPE": "ExternalCommand",
+        "FLYTE_AUTH_COMMAND": json.dumps(["flyteauth", *words]),
+        "FLYTE_API_KEY": KEY,
+    }
+    refused(*("FLYTE_AUTH_COMMAND", "other.example", "key.example"), environ=environ)
+
+
+@pytest.mark.parametrize(
+    ("environ", "keys", "named"),
+    [
+        ({}, {"endpoint": "other.example"}, "other.example ({file}: admin.endpoint)"),
+        (ENV, {}, "env.example (environment variable FLYTE_ADMIN_ENDPOINT)"),
+        (ENV, {"endpoint": "key.example"}, "env.example (environment variable"),
+        ({"FLYTE_ADMIN_ENDPOINT": "key.example"}, {"endpoint": "other.example"}, ""),
+        ({}, {"endpoint": "https://key.example:8443"}, ""),
+        ({}, {"endpoint": "htp://"}, ""),
+        ({}, {}, ""),
+    ],
+)
+def test_a_key_that_goes_before_another_control_plane_warns_of_it(
+    here: Path, environ: dict[str, str], keys: dict[str, object], named: str
+) -> None:
+    file = admin(here, **keys)
+    settings = settle(file, {**environ, "FLYTE_API_KEY": KEY})
+    assert settings.endpoint
+    assert settings.endpoint.key == "key.example"
+    assert named.format(file=file) in (settings.key_warning or "")
+    assert bool(named) == (settings.key_warning is not None)
+
+
 def test_what_lost_is_remembered(here: Path) -> None:
     file = admin(here, **SECRETS, endpoint="f", authType="Pkce")
-    settings = settle(file, {**ENV, "S": "s", "FLYTE_API_KEY": KEY}, endpoint="a")
+    settings = settle(file, {**ENV, "S": "s", "FLYTE_API_KEY": KEY}, endpoint="key.example")
     assert settings.overridden == {
         "endpoint": (
             "API key from environment variable FLYTE_API_KEY",
@@ -515,7 +599,7 @@ def test_every_setting_is_in_that_table() -> None:
 
 def test_every_setting_is_a_field_and_is_documented() -> None:
     names = set(Settings.__match_args__)
-    apart = {"config_file", "sources", "overridden", "considered", "auth_type_given"}
+    apart = {"config_file", "sources", "overridden", "considered", "auth_type_given", "key_warning"}
     settings = settle()
     assert set(settings.sources) == names - apart
     assert flyteauth.config.__doc__

@@ -40,8 +40,8 @@ async def endpoint(patient: Patient) -> Finding:
     if settings.endpoint is None:
         return Finding(name, "ok", f"issuer {settings.issuer}")
     source = sources.spoken(settings.sources["endpoint"])
-    if settings.endpoint.warning is not None:
-        problem, _, fix = settings.endpoint.warning.rpartition("; ")
+    if warning := settings.endpoint.warning or settings.key_warning:
+        problem, _, fix = warning.rpartition("; ")
         return Finding(name, "warn", problem, fix)
     return Finding(name, "ok", f"{settings.endpoint.url}, from {source}")
 

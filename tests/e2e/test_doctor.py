@@ -106,6 +106,15 @@ def test_a_service_needs_no_login(home: Home, calm: Running) -> None:
     assert "FLYTE_API_KEY" in found.findings["environment"]["text"]
 
 
+def test_an_api_key_that_goes_before_another_control_plane_is_pointed_out(
+    home: Home, calm: Running
+) -> None:
+    other = {"FLYTE_ADMIN_ENDPOINT": "other.example.com"}
+    found = examined(home, FLYTE_API_KEY=calm.api_key, **other)
+    assert found.ended.status == 0
+    found.is_wrong("endpoint", "other.example.com", "FLYTE_ADMIN_ENDPOINT", state="warn")
+
+
 def test_a_control_plane_without_logins_needs_none(home: Home, serve: Serve) -> None:
     running = serve("no-auth")
     found = examined(home, "--endpoint", running.base_url)
