@@ -109,6 +109,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from . import _config_values as values
 from ._config_file import ConfigFile, contents, find, same_key
+from ._config_keys import Unknown, unknown
 from ._config_values import Found
 from ._endpoint import Endpoint, parse_endpoint
 from ._own_command import Layer, asked, followed
@@ -242,6 +243,8 @@ class Settings(Value, hidden=_SECRET):
     sources: Mapping[str, str] = _NOTHING
     overridden: Mapping[str, tuple[str, ...]] = _NOTHING
     considered: tuple[str, ...] = ()
+    unknown_keys: tuple[Unknown, ...] = ()
+    """Keys of the file that nobody reads."""
     key_warning: str | None = None
     """One line on a control plane that an API key goes before, or None."""
 
@@ -269,12 +272,19 @@ class Settings(Value, hidden=_SECRET):
     def require_server(self) -> None:
         """Raise ConfigError unless there is an endpoint or an issuer to talk to."""
         if self.endpoint is None and self.issuer is None:
+            if near := _near(self.unknown_keys, "endpoint"):
+                raise ConfigError(f"no endpoint is configured: {near}", reason="endpoint")
             where = "in a config.yaml" if self.config_file is None else f"in {self.config_file}"
             raise ConfigError(
                 "no endpoint is configured; set the environment variable FLYTE_ADMIN_ENDPOINT, "
                 f"admin.endpoint {where}, or the argument endpoint",
                 reason="endpoint",
             )
+
+
+def _near(keys: Sequence[Unknown], *meant: str) -> Unknown | None:
+    """The key that is not read, and was perhaps to be one of those."""
+    return next((key for key in keys if key.meant in meant), None)
 
 
 # authType and its spellings.
@@ -406,6 +416,7 @@ _ARGUMENTS: Final[Mapping[str, str]] = {
     "api_key": "api_key",
 }
 
+_ADMIN_KEYS: Final = tuple(s.key for s in SETTINGS if s.section == "admin")
 _ELSEWHERE: Final = frozenset(s.name for s in SETTINGS if s.section != "admin")
 
 
@@ -425,8 +436,14 @@ def resolve(
     """
     given = _from_arguments(arguments)
     file, considered = find(path, environ or {}, search=search)
+    ignored: list[Unknown] = []
+
+    def read(file: ConfigFile) -> Layer:
+        ignored.extend(unknown(file, _ADMIN_KEYS))
+        return _from_file(file)
+
     words, configured, led = followed(
-        _from_environment(environ or {}), _from_file(file), _from_file, elsewhere=_ELSEWHERE
+        _from_environment(environ or {}), read(file) if file else {}, read, elsewhere=_ELSEWHERE
     )
     layers = [
         given,
@@ -456,6 +473,7 @@ def resolve(
             if (lost := tuple(x.source for x in candidates if _has_lost(x, chosen.get(name))))
         },
         considered=(*considered, *led),
+        unknown_keys=tuple(ignored),
     )
     _require_another_command(settings, chosen)
     _require_identity(settings, configured)
@@ -518,11 +536,10 @@ def _from_environment(environ: Mapping[str, str]) -> Layer:
     return _without_our_name(layer)
 
 
-def _from_file(file: ConfigFile | None) -> Layer:
+def _from_file(file: ConfigFile) -> Layer:
     """What the file says. As in Flyte's own tools, a value that is null or empty is not there."""
     layer: dict[str, Found] = {}
-    for setting in SETTINGS if file else ():
-        assert file is not None
+    for setting in SETTINGS:
         source = f"{file.path}: {setting.section}.{setting.key}"
         section = file.sections[setting.section].items()
         found = [value for key, value in section if same_key(key) == same_key(setting.key)]
@@ -700,20 +717,26 @@ def _require_identity(settings: Settings, configured: list[Layer]) -> None:
                         "set it to the client secret",
                     )
     missing = ""
+    meant: tuple[str, ...] = ()
     match settings.auth_type:
         case "ClientSecret" if settings.client_secret is None:
+            meant = ("clientSecretLocation", "clientSecretEnvVar")
             missing = (
                 "a client secret; set admin.clientSecretLocation or admin.clientSecretEnvVar, "
                 "or the argument client_secret"
             )
         case "ClientSecret" if settings.client_id is None:
+            meant = ("clientId",)
             missing = (
                 "a client id; set admin.clientId, FLYTE_ADMIN_CLIENTID or the argument client_id"
             )
         case "ExternalCommand" if settings.command is None:
+            meant = ("command",)
             missing = "a command; set admin.command, FLYTE_AUTH_COMMAND or the argument command"
     if missing:
         source = settings.sources["auth_type"]
+        if near := _near(settings.unknown_keys, *meant):
+            missing = f"{missing.partition('; ')[0]}: {near}"
         raise ConfigError(
             f"{source}: authType {settings.auth_type} needs {missing}", reason="auth_type"
         )

@@ -599,7 +599,8 @@ def test_every_setting_is_in_that_table() -> None:
 
 def test_every_setting_is_a_field_and_is_documented() -> None:
     names = set(Settings.__match_args__)
-    apart = {"config_file", "sources", "overridden", "considered", "auth_type_given", "key_warning"}
+    apart = {"config_file", "sources", "overridden", "considered", "auth_type_given"}
+    apart |= {"key_warning", "unknown_keys"}
     settings = settle()
     assert set(settings.sources) == names - apart
     assert flyteauth.config.__doc__
@@ -1334,3 +1335,72 @@ def test_the_module_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+# Keys that nobody reads.
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("authTpye", "did you mean authType?"),
+        ("clientSecretLocatoin", "did you mean clientSecretLocation?"),
+        ("endpont", "did you mean endpoint?"),
+        ("ca_cert_file_pth", "did you mean caCertFilePath?"),
+        ("clientSecret", "set clientSecretLocation or clientSecretEnvVar instead"),
+        ("client_secret", "set clientSecretLocation or clientSecretEnvVar instead"),
+        ("apiKey", "set FLYTE_API_KEY instead"),
+        ("headless", "not known; correct or remove it"),
+    ],
+)
+def test_a_key_that_nobody_reads_is_remembered_without_its_value(
+    here: Path, key: str, said: str
+) -> None:
+    file = admin(here, **{"endpoint": "h.example", key: CANARY})
+    (found,) = settle(file).unknown_keys
+    assert str(found).startswith(f"{file}: admin.{key}: ")
+    assert str(found).endswith(said)
+    assert CANARY not in repr(found)
+
+
+def test_what_does_not_look_like_a_key_is_not_shown(here: Path) -> None:
+    file = write(here / "c.yaml", f"admin: {{7: x, '{CANARY} y': z, x-mine: 1}}")
+    assert [key.source for key in settle(file).unknown_keys] == [f"{file}: admin.(a key)"] * 2
+
+
+def test_keys_of_flyte_s_other_tools_are_no_mistakes(here: Path) -> None:
+    theirs = (
+        "authorizationHeader authorizationServerUrl caCertFilePath command defaultServiceConfig "
+        "deviceFlowConfig httpProxyURL maxBackoffDelay maxMessageSizeBytes maxRetries "
+        "max_retries perRetryTimeout pkceConfig proxyCommand tokenRefreshWindow tokenUrl "
+        "useAudienceFromAdmin useAuth"
+    )
+    file = write(here / "c.yaml", "admin:\n" + "".join(f"  {key}:\n" for key in theirs.split()))
+    assert settle(file).unknown_keys == ()
+
+
+def test_keys_of_the_file_that_our_own_command_leads_to_are_looked_at_as_well(here: Path) -> None:
+    ours = write(here / "ours.yaml", "admin: {endpont: h.example}")
+    command = ["flyteauth", "token", "--config", str(ours)]
+    file = admin(here, authType="ExternalCommand", command=command, insecur=False)
+    sources = [key.source for key in settle(file).unknown_keys]
+    assert sources == [f"{file}: admin.insecur", f"{ours}: admin.endpont"]
+
+
+def test_what_is_missing_and_nearly_there_is_named(here: Path) -> None:
+    file = admin(here, endpont=CANARY)
+    with pytest.raises(ConfigError) as caught:
+        settle(file).require_server()
+    message = str(caught.value)
+    assert message.startswith(f"no endpoint is configured: {file}: admin.endpont")
+    assert message.endswith("; did you mean endpoint?")
+    assert CANARY not in message
+    service = {"authType": "ClientSecret"}
+    near = admin(here, **service, clientId="a", clientSecretLocatoin=CANARY)
+    refused("client secret", "admin.clientSecretLocatoin", "mean clientSecretLocation?", file=near)
+    inline = admin(here, **service, clientId="a", clientSecret=CANARY)
+    refused("a client secret in the file is not read; set clientSecretLocation", file=inline)
+    near = admin(here, **service, clientSecretEnvVar="S", clientIdd="a")
+    refused("client id", "did you mean clientId?", file=near, environ={"S": "s"})
+    near = admin(here, authType="ExternalCommand", comand=CANARY)
+    refused("a command", "did you mean command?", file=near)
