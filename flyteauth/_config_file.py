@@ -81,6 +81,11 @@ def find(
     return None, tuple(considered)
 
 
+def is_searched(path: Path, environ: Mapping[str, str]) -> bool:
+    """Whether the file at *path*, links resolved, would be found if no other one were there."""
+    return any(os.path.realpath(place.path) == str(path) for place in _places(environ))
+
+
 def _places(environ: Mapping[str, str]) -> Iterator[_Place]:
     try:
         here = Path.cwd()
@@ -170,7 +175,7 @@ def _parse(data: bytes, path: Path) -> Mapping[object, object]:
     if problem:
         where = f", line {at[0] + 1}, column {at[1] + 1}" if at else ""
         raise ConfigError(
-            f"{path}{where}: {problem}; correct it, or start again from "
+            f"{path}{where}: {problem}; correct it, or remove it and start again from "
             "'admin:' and below it, indented, 'endpoint: dns:///flyte.example.com'",
             reason="config_file",
         )

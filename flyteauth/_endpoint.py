@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
+from urllib.parse import urlsplit
 
 from ._sansio.errors import ConfigError
 from ._sansio.urls import canonical_host, is_loopback
@@ -27,6 +28,14 @@ class Endpoint(Value, hidden=("spelling",), uncompared=("spelling",)):
     warning: str | None = None
     spelling: str = ""
     """As it was written: other tools take it as it is."""
+
+    def agrees_with(self, other: Endpoint) -> bool:
+        """Whether the two may be one control plane: one host, and no two ports. Loopback names are
+        one host; a port that is not written says nothing.
+        """
+        ports = {urlsplit(each.url).port for each in (self, other)} - {None}
+        here = is_loopback(self.host) and is_loopback(other.host)
+        return (self.host == other.host or here) and len(ports) < 2
 
 
 EXAMPLE: Final = "write it like dns:///flyte.example.com or https://flyte.example.com:8443"

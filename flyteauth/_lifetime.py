@@ -56,7 +56,7 @@ GLANCE: Final = 1.0  # seconds of the monotonic clock after which the other cloc
 
 _UNVERIFIED: Final = (
     "insecureSkipVerify: certificates are not checked, so whoever is in between can take the "
-    "login; set caCertFilePath instead"
+    "login; set caCertFilePath (--ca-cert, ca_cert_file_path=) instead"
 )
 
 # In this process: one renewal at a time for one identity in one store, and one login.
@@ -354,6 +354,8 @@ class Lifetime:
                 endpoint, has_secrets = settings.endpoint, settings.auth_type != "NoAuth"
                 if has_secrets and endpoint is not None and endpoint.warning:
                     await self.audience.notify(Warned(endpoint.warning))
+                if settings.key_warning:
+                    await self.audience.notify(Warned(settings.key_warning))
                 if has_secrets and not self._ready.verified:  # META-05
                     await self.audience.notify(Warned(_UNVERIFIED))
         return self._ready

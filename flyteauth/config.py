@@ -3,7 +3,8 @@ Configuration: a file, the environment and arguments, resolved into `Settings`.
 
 Precedence, setting by setting: arguments, then an API key, then the environment, then the file,
 then the default. `Settings.sources` says where each value came from, `Settings.overridden` what
-lost against it.
+lost against it. So it is on the command line, and in ``init`` and ``Session.from_config``;
+``Session(…)``, and ``init`` with an endpoint, an issuer or an API key, take arguments alone.
 
 The file is the first of ``./config.yaml`` (if it has a section of Flyte's),
 ``./.flyte/config.yaml``, ``.flyte/config.yaml`` at the root of the git repository, what the
@@ -92,21 +93,23 @@ task.org, task.project, task.domain
 
 FLYTE_API_KEY (or UNION_API_KEY) holds an API key: endpoint, client id, client secret and
 organisation in one. What the file says of issuer and endpoints does not count then: it belongs to
-another endpoint. The key is left alone where admin.clientSecretEnvVar names it, because it then
-holds a client secret, and where the argument auth_type, headless, client_id or client_secret
-says who logs in.
+another endpoint. Its secret goes to no other control plane: an argument endpoint that names one is
+an error, and where the environment or the file does, the key's is used, with a warning. The key is
+left alone where admin.clientSecretEnvVar names it, because it then holds a client secret, and where
+the argument auth_type, headless, client_id or client_secret says who logs in.
 """
 
 from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from . import _config_values as values
 from ._config_file import ConfigFile, contents, find, same_key
+from ._config_keys import Unknown, unknown
 from ._config_values import Found
 from ._endpoint import Endpoint, parse_endpoint
 from ._own_command import Layer, asked, followed
@@ -240,6 +243,10 @@ class Settings(Value, hidden=_SECRET):
     sources: Mapping[str, str] = _NOTHING
     overridden: Mapping[str, tuple[str, ...]] = _NOTHING
     considered: tuple[str, ...] = ()
+    unknown_keys: tuple[Unknown, ...] = ()
+    """Keys of the file that nobody reads."""
+    key_warning: str | None = None
+    """One line on a control plane that an API key goes before, or None."""
 
     @property
     def is_service(self) -> bool:
@@ -265,12 +272,19 @@ class Settings(Value, hidden=_SECRET):
     def require_server(self) -> None:
         """Raise ConfigError unless there is an endpoint or an issuer to talk to."""
         if self.endpoint is None and self.issuer is None:
+            if near := _near(self.unknown_keys, "endpoint"):
+                raise ConfigError(f"no endpoint is configured: {near}", reason="endpoint")
             where = "in a config.yaml" if self.config_file is None else f"in {self.config_file}"
             raise ConfigError(
                 "no endpoint is configured; set the environment variable FLYTE_ADMIN_ENDPOINT, "
                 f"admin.endpoint {where}, or the argument endpoint",
                 reason="endpoint",
             )
+
+
+def _near(keys: Sequence[Unknown], *meant: str) -> Unknown | None:
+    """The key that is not read, and was perhaps to be one of those."""
+    return next((key for key in keys if key.meant in meant), None)
 
 
 # authType and its spellings.
@@ -402,6 +416,7 @@ _ARGUMENTS: Final[Mapping[str, str]] = {
     "api_key": "api_key",
 }
 
+_ADMIN_KEYS: Final = tuple(s.key for s in SETTINGS if s.section == "admin")
 _ELSEWHERE: Final = frozenset(s.name for s in SETTINGS if s.section != "admin")
 
 
@@ -421,8 +436,14 @@ def resolve(
     """
     given = _from_arguments(arguments)
     file, considered = find(path, environ or {}, search=search)
+    ignored: list[Unknown] = []
+
+    def read(file: ConfigFile) -> Layer:
+        ignored.extend(unknown(file, _ADMIN_KEYS))
+        return _from_file(file)
+
     words, configured, led = followed(
-        _from_environment(environ or {}), _from_file(file), _from_file, elsewhere=_ELSEWHERE
+        _from_environment(environ or {}), read(file) if file else {}, read, elsewhere=_ELSEWHERE
     )
     layers = [
         given,
@@ -436,7 +457,7 @@ def resolve(
         for name in ("issuer", "endpoints"):
             if name in chosen and chosen[name] is layers[-1].get(name):
                 del chosen[name]
-    if auth_type := _who({**words, **given}, chosen):
+    if auth_type := _who({**words, **given}, chosen, layers):
         chosen["auth_type"] = auth_type
     resolved = {name: convert(chosen[name]) for name, convert in _CONVERT.items() if name in chosen}
     if "client_secret" in chosen:
@@ -452,10 +473,16 @@ def resolve(
             if (lost := tuple(x.source for x in candidates if _has_lost(x, chosen.get(name))))
         },
         considered=(*considered, *led),
+        unknown_keys=tuple(ignored),
     )
     _require_another_command(settings, chosen)
     _require_identity(settings, configured)
-    return settings.replace(endpoint=_endpoint(settings, chosen.get("endpoint")))
+    endpoint = _endpoint(settings, chosen.get("endpoint"))
+    if endpoint is not None and layers[2]:
+        _require_key_of(endpoint, chosen, layers[2])
+        if chosen["endpoint"] is layers[2]["endpoint"]:
+            settings = settings.replace(key_warning=_another_endpoint(endpoint, layers[3:]))
+    return settings.replace(endpoint=endpoint)
 
 
 def _has_lost(found: Found, chosen: Found | None) -> bool:
@@ -509,11 +536,10 @@ def _from_environment(environ: Mapping[str, str]) -> Layer:
     return _without_our_name(layer)
 
 
-def _from_file(file: ConfigFile | None) -> Layer:
+def _from_file(file: ConfigFile) -> Layer:
     """What the file says. As in Flyte's own tools, a value that is null or empty is not there."""
     layer: dict[str, Found] = {}
-    for setting in SETTINGS if file else ():
-        assert file is not None
+    for setting in SETTINGS:
         source = f"{file.path}: {setting.section}.{setting.key}"
         section = file.sections[setting.section].items()
         found = [value for key, value in section if same_key(key) == same_key(setting.key)]
@@ -583,6 +609,50 @@ def _from_api_key(given: Layer, environ: Mapping[str, str], configured: list[Lay
     return {name: Found(name, value, source) for name, value in parts.items() if value}
 
 
+def _require_key_of(endpoint: Endpoint, chosen: Layer, key: Layer) -> None:
+    """Raise ConfigError where the secret of an API key would go to another control plane than the
+    one that the key is for.
+    """
+    found, secret, said = key["endpoint"], key["client_secret"], chosen["endpoint"]
+    if said is found or chosen["client_secret"] is not secret:
+        return
+    own = parse_endpoint(
+        values.text(found), insecure=False, allow_insecure_credentials=False, source=found.source
+    )
+    if own.agrees_with(endpoint):
+        return
+    where, another = found.source.rpartition(" ")[2], f"an API key of {endpoint.key}"
+    advice = f"use {another}"
+    if where in API_KEY_VARIABLES:
+        advice = f"set {where} to {another}, or unset it"
+    raise ConfigError(
+        f"{said.source}: {endpoint.key} is another control plane than {own.key}, which the "
+        f"{found.source} is for; leave out the endpoint, or {advice}",
+        reason="api_key",
+    )
+
+
+def _another_endpoint(endpoint: Endpoint, configured: Sequence[Layer]) -> str | None:
+    """What to tell a person whose environment or file names another control plane than the
+    API key that goes before them.
+    """
+    lost = next((layer["endpoint"] for layer in configured if "endpoint" in layer), None)
+    if lost is None:
+        return None
+    try:
+        other = parse_endpoint(
+            values.text(lost), insecure=False, allow_insecure_credentials=False, source=""
+        )
+    except ConfigError:  # what has lost is not judged
+        return None
+    if endpoint.agrees_with(other):
+        return None
+    return (
+        f"the API key is for {endpoint.key} and goes before {other.key} ({lost.source}); "
+        f"to use {other.key}, set an API key of it"
+    )
+
+
 def _with_secret(layer: Layer, environ: Mapping[str, str]) -> Layer:
     """The layer with the place of its client secret, if it has one.
 
@@ -621,13 +691,18 @@ def _headless(given: Layer) -> bool:
     return "api_key" not in given
 
 
-def _who(given: Layer, chosen: Layer) -> Found | None:
+def _who(given: Layer, chosen: Layer, layers: Sequence[Layer]) -> Found | None:
     """What decides on the authType."""
     if _headless(given):
         return Found("auth_type", "DeviceFlow", given["headless"].source)
-    if "auth_type" not in given and "client_secret" in chosen:
-        return Found("auth_type", "ClientSecret", chosen["client_secret"].source)
-    return chosen.get("auth_type")
+    said, secret = chosen.get("auth_type"), chosen.get("client_secret")
+    if "auth_type" in given or secret is None:
+        return said
+    if said is not None and str(said.value).strip() == "ClientSecret":
+        first = next(layer for layer in layers if layer.keys() & {"auth_type", "client_secret"})
+        if "auth_type" in first:
+            return said
+    return Found("auth_type", "ClientSecret", secret.source)
 
 
 def _require_identity(settings: Settings, configured: list[Layer]) -> None:
@@ -642,20 +717,26 @@ def _require_identity(settings: Settings, configured: list[Layer]) -> None:
                         "set it to the client secret",
                     )
     missing = ""
+    meant: tuple[str, ...] = ()
     match settings.auth_type:
         case "ClientSecret" if settings.client_secret is None:
+            meant = ("clientSecretLocation", "clientSecretEnvVar")
             missing = (
                 "a client secret; set admin.clientSecretLocation or admin.clientSecretEnvVar, "
                 "or the argument client_secret"
             )
         case "ClientSecret" if settings.client_id is None:
+            meant = ("clientId",)
             missing = (
                 "a client id; set admin.clientId, FLYTE_ADMIN_CLIENTID or the argument client_id"
             )
         case "ExternalCommand" if settings.command is None:
+            meant = ("command",)
             missing = "a command; set admin.command, FLYTE_AUTH_COMMAND or the argument command"
     if missing:
         source = settings.sources["auth_type"]
+        if near := _near(settings.unknown_keys, *meant):
+            missing = f"{missing.partition('; ')[0]}: {near}"
         raise ConfigError(
             f"{source}: authType {settings.auth_type} needs {missing}", reason="auth_type"
         )

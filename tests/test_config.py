@@ -138,17 +138,17 @@ FILE = {"endpoint": "file.example", "clientId": "file-id"}
         ({"endpoint": "arg.example"}, {}, {}, "arg.example", "argument endpoint"),
         ({"endpoint": "arg.example"}, ENV, FILE, "arg.example", "argument endpoint"),
         (
-            {"endpoint": "arg.example", "api_key": KEY},
+            {"endpoint": "https://key.example:8443", "api_key": KEY},
             ENV,
             FILE,
-            "arg.example",
+            "key.example:8443",
             "argument endpoint",
         ),
         (
-            {"endpoint": "arg.example"},
+            {"endpoint": "KEY.example"},
             {"FLYTE_API_KEY": KEY},
             FILE,
-            "arg.example",
+            "key.example",
             "argument endpoint",
         ),
         ({"endpoint": None}, {}, FILE, "file.example", "{file}: admin.endpoint"),
@@ -194,6 +194,28 @@ SECRETS = {"clientId": "file-id", "clientSecretEnvVar": "S"}
             {"S": "s"},
             {**SECRETS, "authType": "Pkce"},
             *("ClientSecret", "file-id", "s", "{file}: admin.clientSecretEnvVar"),
+        ),
+        # … which an authType that is said goes before, if it says the same …
+        (
+            {},
+            {"S": "s"},
+            {**SECRETS, "authType": "ClientSecret"},
+            *("ClientSecret", "file-id", "s", "{file}: admin.authType"),
+        ),
+        (
+            {},
+            {"S": "s", "FLYTE_AUTH_TYPE": "ClientSecret"},
+            SECRETS,
+            *("ClientSecret", "file-id", "s", "environment variable FLYTE_AUTH_TYPE"),
+        ),
+        (
+            {},
+            {"FLYTE_API_KEY": KEY},
+            {"authType": "ClientSecret"},
+            "ClientSecret",
+            "key-id",
+            f"key-{CANARY}",
+            "API key from environment variable FLYTE_API_KEY",
         ),
         # … but a variable that is not set is no secret …
         ({}, {}, SECRETS, "Pkce", "file-id", None, "default"),
@@ -350,9 +372,93 @@ def test_the_secret_of_an_api_key_goes_nowhere_that_a_file_says(here: Path) -> N
     assert said.endpoints == elsewhere
 
 
+@pytest.mark.parametrize(
+    ("at", "endpoint", "agree"),
+    [
+        ("key.example", "dns:///key.example:8443", True),
+        ("key.example:8443", "http://Key.example", True),
+        ("key.example:8443", "key.example:8443/path", True),
+        ("localhost:8080", "http://127.0.0.1:8080", True),
+        ("[::1]", "localhost:8080", True),
+        ("key.example", "other.example", False),
+        ("key.example", "key.example.org", False),
+        ("key.example:8443", "key.example:9443", False),
+        ("localhost:8080", "http://127.0.0.1:8081", False),
+        ("localhost", "key.example", False),
+    ],
+)
+def test_the_secret_of_an_api_key_goes_to_no_other_control_plane(
+    here: Path, at: str, endpoint: str, agree: bool
+) -> None:
+    key = ApiKey(at, "id", CANARY).encode()
+    cases: list[tuple[dict[str, Any], dict[str, str], str, str]] = [
+        ({"api_key": key}, {}, "argument api_key", "use an API key of"),
+        ({}, {"FLYTE_API_KEY": key}, "environment variable FLYTE_API_KEY", "or unset it"),
+    ]
+    for arguments, environ, source, advice in cases:
+        if agree:
+            settings = settle(None, environ, endpoint=endpoint, **arguments)
+            assert settings.sources["endpoint"] == "argument endpoint"
+            assert settings.key_warning is None
+            continue
+        hosts = (name_of(each) for each in (at, endpoint))
+        error = refused(
+            *("argument endpoint: ", *hosts, f"API key from {source}", advice),
+            environ=environ,
+            endpoint=endpoint,
+            **arguments,
+        )
+        assert "leave out the endpoint" in str(error)
+
+
+def name_of(text: str) -> str:
+    endpoint = settle(endpoint=text).endpoint
+    assert endpoint
+    return endpoint.key
+
+
+def test_an_endpoint_beside_a_key_that_is_not_used_is_nobody_s_business() -> None:
+    other = {"endpoint": "other.example"}
+    assert settle(None, {}, api_key=KEY, client_secret="s", **other).endpoint
+    assert settle(None, {"FLYTE_API_KEY": KEY}, auth_type="Pkce", **other).endpoint
+
+
+def test_the_words_of_our_own_command_name_no_other_control_plane_either() -> None:
+    words = ["token", "--endpoint", "other.example", "--auth-type", "client-secret"]
+    environ = {
+        "FLYTE_AUTH_TYPE": "ExternalCommand",
+        "FLYTE_AUTH_COMMAND": json.dumps(["flyteauth", *words]),
+        "FLYTE_API_KEY": KEY,
+    }
+    refused(*("FLYTE_AUTH_COMMAND", "other.example", "key.example"), environ=environ)
+
+
+@pytest.mark.parametrize(
+    ("environ", "keys", "named"),
+    [
+        ({}, {"endpoint": "other.example"}, "other.example ({file}: admin.endpoint)"),
+        (ENV, {}, "env.example (environment variable FLYTE_ADMIN_ENDPOINT)"),
+        (ENV, {"endpoint": "key.example"}, "env.example (environment variable"),
+        ({"FLYTE_ADMIN_ENDPOINT": "key.example"}, {"endpoint": "other.example"}, ""),
+        ({}, {"endpoint": "https://key.example:8443"}, ""),
+        ({}, {"endpoint": "htp://"}, ""),
+        ({}, {}, ""),
+    ],
+)
+def test_a_key_that_goes_before_another_control_plane_warns_of_it(
+    here: Path, environ: dict[str, str], keys: dict[str, object], named: str
+) -> None:
+    file = admin(here, **keys)
+    settings = settle(file, {**environ, "FLYTE_API_KEY": KEY})
+    assert settings.endpoint
+    assert settings.endpoint.key == "key.example"
+    assert named.format(file=file) in (settings.key_warning or "")
+    assert bool(named) == (settings.key_warning is not None)
+
+
 def test_what_lost_is_remembered(here: Path) -> None:
     file = admin(here, **SECRETS, endpoint="f", authType="Pkce")
-    settings = settle(file, {**ENV, "S": "s", "FLYTE_API_KEY": KEY}, endpoint="a")
+    settings = settle(file, {**ENV, "S": "s", "FLYTE_API_KEY": KEY}, endpoint="key.example")
     assert settings.overridden == {
         "endpoint": (
             "API key from environment variable FLYTE_API_KEY",
@@ -494,6 +600,7 @@ def test_every_setting_is_in_that_table() -> None:
 def test_every_setting_is_a_field_and_is_documented() -> None:
     names = set(Settings.__match_args__)
     apart = {"config_file", "sources", "overridden", "considered", "auth_type_given"}
+    apart |= {"key_warning", "unknown_keys"}
     settings = settle()
     assert set(settings.sources) == names - apart
     assert flyteauth.config.__doc__
@@ -1228,3 +1335,72 @@ def test_the_module_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+# Keys that nobody reads.
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("authTpye", "did you mean authType?"),
+        ("clientSecretLocatoin", "did you mean clientSecretLocation?"),
+        ("endpont", "did you mean endpoint?"),
+        ("ca_cert_file_pth", "did you mean caCertFilePath?"),
+        ("clientSecret", "set clientSecretLocation or clientSecretEnvVar instead"),
+        ("client_secret", "set clientSecretLocation or clientSecretEnvVar instead"),
+        ("apiKey", "set FLYTE_API_KEY instead"),
+        ("headless", "not known; correct or remove it"),
+    ],
+)
+def test_a_key_that_nobody_reads_is_remembered_without_its_value(
+    here: Path, key: str, said: str
+) -> None:
+    file = admin(here, **{"endpoint": "h.example", key: CANARY})
+    (found,) = settle(file).unknown_keys
+    assert str(found).startswith(f"{file}: admin.{key}: ")
+    assert str(found).endswith(said)
+    assert CANARY not in repr(found)
+
+
+def test_what_does_not_look_like_a_key_is_not_shown(here: Path) -> None:
+    file = write(here / "c.yaml", f"admin: {{7: x, '{CANARY} y': z, x-mine: 1}}")
+    assert [key.source for key in settle(file).unknown_keys] == [f"{file}: admin.(a key)"] * 2
+
+
+def test_keys_of_flyte_s_other_tools_are_no_mistakes(here: Path) -> None:
+    theirs = (
+        "authorizationHeader authorizationServerUrl caCertFilePath command defaultServiceConfig "
+        "deviceFlowConfig httpProxyURL maxBackoffDelay maxMessageSizeBytes maxRetries "
+        "max_retries perRetryTimeout pkceConfig proxyCommand tokenRefreshWindow tokenUrl "
+        "useAudienceFromAdmin useAuth"
+    )
+    file = write(here / "c.yaml", "admin:\n" + "".join(f"  {key}:\n" for key in theirs.split()))
+    assert settle(file).unknown_keys == ()
+
+
+def test_keys_of_the_file_that_our_own_command_leads_to_are_looked_at_as_well(here: Path) -> None:
+    ours = write(here / "ours.yaml", "admin: {endpont: h.example}")
+    command = ["flyteauth", "token", "--config", str(ours)]
+    file = admin(here, authType="ExternalCommand", command=command, insecur=False)
+    sources = [key.source for key in settle(file).unknown_keys]
+    assert sources == [f"{file}: admin.insecur", f"{ours}: admin.endpont"]
+
+
+def test_what_is_missing_and_nearly_there_is_named(here: Path) -> None:
+    file = admin(here, endpont=CANARY)
+    with pytest.raises(ConfigError) as caught:
+        settle(file).require_server()
+    message = str(caught.value)
+    assert message.startswith(f"no endpoint is configured: {file}: admin.endpont")
+    assert message.endswith("; did you mean endpoint?")
+    assert CANARY not in message
+    service = {"authType": "ClientSecret"}
+    near = admin(here, **service, clientId="a", clientSecretLocatoin=CANARY)
+    refused("client secret", "admin.clientSecretLocatoin", "mean clientSecretLocation?", file=near)
+    inline = admin(here, **service, clientId="a", clientSecret=CANARY)
+    refused("a client secret in the file is not read; set clientSecretLocation", file=inline)
+    near = admin(here, **service, clientSecretEnvVar="S", clientIdd="a")
+    refused("client id", "did you mean clientId?", file=near, environ={"S": "s"})
+    near = admin(here, authType="ExternalCommand", comand=CANARY)
+    refused("a command", "did you mean command?", file=near)

@@ -73,7 +73,7 @@ async def certificate(patient: Patient) -> Finding:
             f"certificates are not checked (insecureSkipVerify, "
             f"{sources.spoken(settings.sources['insecure_skip_verify'])}); it is of "
             f"{quote(seen.issuer or 'an unknown authority', 80)}",
-            "set caCertFilePath instead, or whoever is in between can take the login",
+            "set caCertFilePath (--ca-cert) instead, or whoever is in between can take the login",
         )
     return _trusted(name, host, seen, settings.ca_file)
 

@@ -24,13 +24,20 @@ async def configuration(patient: Patient) -> Finding:
         where = "no configuration file was found"
         if settings.config_file is not None:
             where = f"{settings.config_file} names no endpoint"
+        if any(key.meant == "endpoint" for key in settings.unknown_keys):
+            return of_error(name, patient.problem)
         advice = "run: flyteauth create config --endpoint https://your-endpoint"
         return Finding(name, "fail", where, advice)
     if patient.problem is not None:
         return of_error(name, patient.problem)
     where = "no file" if settings.config_file is None else str(settings.config_file)
     given = settings.auth_type if settings.auth_type_given else f"{settings.auth_type}, the default"
-    return Finding(name, "ok", f"{where}; authType {given}")
+    text = f"{where}; authType {given}"
+    if settings.unknown_keys:
+        lines = "; ".join(map(str, settings.unknown_keys))
+        fix = "correct these keys or remove them: nobody reads them"
+        return Finding(name, "warn", f"{text}; {lines}", fix)
+    return Finding(name, "ok", text)
 
 
 async def endpoint(patient: Patient) -> Finding:
@@ -40,8 +47,8 @@ async def endpoint(patient: Patient) -> Finding:
     if settings.endpoint is None:
         return Finding(name, "ok", f"issuer {settings.issuer}")
     source = sources.spoken(settings.sources["endpoint"])
-    if settings.endpoint.warning is not None:
-        problem, _, fix = settings.endpoint.warning.rpartition("; ")
+    if warning := settings.endpoint.warning or settings.key_warning:
+        problem, _, fix = warning.rpartition("; ")
         return Finding(name, "warn", problem, fix)
     return Finding(name, "ok", f"{settings.endpoint.url}, from {source}")
 

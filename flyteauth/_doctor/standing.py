@@ -134,6 +134,11 @@ class Standing(Value, hidden=("environ",)):
             [(_mark(line), line) for line in dict.fromkeys(self.settings.considered)]
             or [(ABSENT, "none")],
         )
+        if self.settings.unknown_keys:
+            yield (
+                "Keys in the configuration that nobody reads",
+                [(LOST, str(key)) for key in self.settings.unknown_keys],
+            )
         seen = sources.variables(self.settings, self.environ, asked=self.asked)
         marks = {"used": USED, "lost": LOST, "ignored": LOST}
         yield (
@@ -193,6 +198,7 @@ class Standing(Value, hidden=("environ",)):
             "config_file": None if settings.config_file is None else str(settings.config_file),
             "settings": [vars(x) for x in sources.values(settings, self.environ)],
             "files": list(settings.considered),
+            "unknown_keys": [str(key) for key in settings.unknown_keys],
             "variables": [
                 vars(x) for x in sources.variables(settings, self.environ, asked=self.asked)
             ],

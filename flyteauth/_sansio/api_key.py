@@ -51,12 +51,24 @@ def decode_api_key(text: str) -> ApiKey:
     plain = _b64decode("".join(text.split()))
     key = None if plain is None else _parse(plain)
     if key is None:
-        raise ConfigError(
-            "this is not an API key, or only a part of one; copy the whole key again, "
-            "or set clientId and clientSecretLocation instead",
-            reason="api_key",
-        )
+        raise ConfigError(_problem(text.strip()), reason="api_key")
     return key
+
+
+_NAMED: Final = re.compile(r"(?:export\s+|set\s+)?((?:FLYTE|UNION)_API_KEY)\s*[=:]")
+_QUOTES: Final = tuple("\"'`“”\u2018\u2019")
+
+
+def _problem(text: str) -> str:
+    """What is wrong with *text*, which is no API key: one is easily copied with what is around."""
+    if named := _NAMED.match(text):
+        return f"this begins with {named[1]}, its variable; give what comes after that alone"
+    if text.startswith(_QUOTES) or text.endswith(_QUOTES):
+        return "this API key is in quotes; leave them out"
+    return (
+        "this is not an API key, or only a part of one; copy the whole key again, "
+        "or set clientId and clientSecretLocation instead"
+    )
 
 
 def _b64decode(text: str) -> str | None:

@@ -162,7 +162,7 @@ def failure(request: Request, failed: RequestFailed) -> FlowError:
         case "tls":
             return Unreachable(
                 f"{host} cannot be trusted: {text}; if its certificate comes from a private "
-                "authority, set caCertFilePath to that authority's file",
+                "authority, set caCertFilePath (--ca-cert, ca_cert_file_path=) to its file",
                 reason="tls",
             )
         case "connect" | "timeout" | "protocol":

@@ -25,7 +25,7 @@ examples:
   flyteauth create config --endpoint https://flyte.example.com --for flyte
 
 A file that is there already is changed: what is not said stays, and so do keys that are not ours.
-With --endpoint alone, people log in by browser again, as in a new file.
+With --endpoint alone, DeviceFlow or ClientSecret becomes a login by browser again.
 
 With --for, that tool gets its tokens from flyteauth token (authType ExternalCommand); how to log in
 is written into a second file, which flyteauth goes on to by itself. flyte serves flytekit, too.
@@ -259,6 +259,8 @@ def _set_auth_type(admin: Document, options: argparse.Namespace) -> None:
     from ..config import parse_cli_auth_type
 
     secrets = ("client_secret_location", "client_secret_env_var")
+    was = _get(admin, "authType")
+    was_service = was == "ClientSecret" or any(_get(admin, key) for key in _SECRETS)
     if options.auth_type is not None:
         try:
             auth_type = parse_cli_auth_type(options.auth_type)
@@ -267,13 +269,15 @@ def _set_auth_type(admin: Document, options: argparse.Namespace) -> None:
             raise ConfigError(f"argument --auth-type{message}", reason="auth_type") from None
     elif any(getattr(options, name) is not None for name in secrets):
         auth_type = "ClientSecret"
-    elif options.endpoint is not None and _get(admin, "authType") == "DeviceFlow":
+    elif options.endpoint is not None and (
+        was == "DeviceFlow" or (was_service and options.client_id is None)
+    ):
         auth_type = "Pkce"
     else:
         auth_type = None
     if auth_type is not None:
         _set(admin, "authType", None if auth_type == "Pkce" else auth_type, first=True)
-    if auth_type not in {None, "ClientSecret"} and any(_get(admin, key) for key in _SECRETS):
+    if auth_type not in {None, "ClientSecret"} and was_service:
         for key in ("clientId", *_SECRETS):
             _set(admin, key, None)
     if options.client_id is not None:
@@ -334,7 +338,7 @@ def _differences(old: Mapping[Any, Any], new: Mapping[Any, Any]) -> Iterator[str
 
 
 def _say_what_next(path: Path, document: Document, *, for_flyte: bool = False) -> None:
-    from .._config_file import find
+    from .._config_file import find, is_searched
 
     admin = document["admin"]
     if for_flyte and _get(admin, "insecure"):
@@ -360,7 +364,7 @@ def _say_what_next(path: Path, document: Document, *, for_flyte: bool = False) -
         named = f" --config {quote(str(path))}"
         if problem:
             say(f"flyteauth: {problem}")
-        elif first is not None:
+        elif first is not None and is_searched(path, os.environ):
             before = escape(str(first))
             say(f"flyteauth: {before} goes before it; remove that one, or name this one each time")
     say(escape(f"Next: flyteauth{named} login"))

@@ -178,6 +178,14 @@ def test_another_file_that_goes_before_it_is_pointed_out(home: Home, name: str) 
     assert f"flyteauth: {other} goes before it" in ended.err
 
 
+def test_what_is_not_searched_for_has_nothing_before_it(home: Home) -> None:
+    home.write(FILE, OLD)
+    ended = create(home, "--endpoint", "flyte.example.com", "-o", "other.yaml")
+    assert ended.status == 0
+    assert "goes before it" not in ended.err
+    assert ended.err.endswith(f"Next: flyteauth --config {home.path}/other.yaml login\n")
+
+
 # A file that is there.
 
 
@@ -249,6 +257,40 @@ def test_switching_to_pkce_and_to_device_flow_is_done_as_the_guides_say(home: Ho
     assert "DeviceFlow" in (home.path / ".flyte/config.yaml.bak").read_text("utf-8")
 
 
+SERVICE = ("--auth-type", "client-secret", "--client-id", "ci", "--client-secret-location", "s")
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["authType", "a secret alone"])
+def test_switching_from_a_client_secret_to_pkce_leaves_nothing_of_it(
+    home: Home, named: bool
+) -> None:
+    there = ("--endpoint", "dns:///flyte.example.com")
+    assert create(home, *there, *SERVICE).status == 0
+    file = home.path / FILE
+    if not named:
+        file.write_text(file.read_text("utf-8").replace("  authType: ClientSecret\n", ""), "utf-8")
+    assert create(home, *there, "--force").status == 0
+    assert written(home) == {
+        "admin": {"endpoint": "dns:///flyte.example.com"},
+        "image": {"builder": "local"},
+    }
+    assert "clientId: ci" in (home.path / ".flyte/config.yaml.bak").read_text("utf-8")
+
+
+def test_a_service_that_names_its_client_beside_the_endpoint_stays_one(home: Home) -> None:
+    there = ("--endpoint", "dns:///flyte.example.com")
+    assert create(home, *there, *SERVICE).status == 0
+    assert create(home, *there, "--client-id", "other", "--force").status == 0
+    assert "authType: ClientSecret" in (home.path / FILE).read_text("utf-8")
+
+
+def test_the_client_of_a_service_is_no_person_s_client_even_without_a_secret(home: Home) -> None:
+    there = ("--endpoint", "dns:///flyte.example.com")
+    assert create(home, *there, *SERVICE[:4]).status == 0
+    assert create(home, *there, "--force").status == 0
+    assert "clientId" not in (home.path / FILE).read_text("utf-8")
+
+
 @pytest.mark.parametrize(("answer", "changed"), [("y\n", True), ("\n", False), ("n\n", False)])
 def test_at_a_terminal_the_change_is_shown_and_asked_for(
     home: Home, answer: str, changed: bool
@@ -287,7 +329,9 @@ def test_a_link_stays_a_link(home: Home) -> None:
 )
 def test_what_is_no_configuration_is_left_as_it_is(home: Home, text: str, said: str) -> None:
     home.write(FILE, text)
-    create(home, "--endpoint", "flyte.example.com", "--force").failed_with(1, FILE, said)
+    ended = create(home, "--endpoint", "flyte.example.com", "--force")
+    ended.failed_with(1, FILE, said)
+    assert "remove it" in ended.err or text == "admin: text\n"
     assert (home.path / FILE).read_text("utf-8") == text
     assert [path.name for path in (home.path / ".flyte").iterdir()] == ["config.yaml"]
 

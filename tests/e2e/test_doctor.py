@@ -106,6 +106,33 @@ def test_a_service_needs_no_login(home: Home, calm: Running) -> None:
     assert "FLYTE_API_KEY" in found.findings["environment"]["text"]
 
 
+def test_keys_that_nobody_reads_are_pointed_out(home: Home, calm: Running) -> None:
+    home.write(
+        ".flyte/config.yaml",
+        f"admin:\n  endpoint: {calm.base_url}\n  authTpye: Pkce\n  clientSecret: c4nary\n",
+    )
+    found = examined(home)
+    words = ("admin.authTpye", "did you mean authType?", "a client secret in the file is not read")
+    found.is_wrong("configuration", *words, state="warn")
+    assert "c4nary" not in found.ended.out
+    explained = home.run("status", "--explain")
+    shown = " ".join(explained.out.split())
+    for word in (*words, "Keys in the configuration that nobody reads"):
+        assert word in shown
+    assert "c4nary" not in shown
+    home.write(".flyte/config.yaml", f"admin:\n  endpont: {calm.base_url}\n")
+    examined(home).is_wrong("configuration", "no endpoint", "admin.endpont", "mean endpoint?")
+
+
+def test_an_api_key_that_goes_before_another_control_plane_is_pointed_out(
+    home: Home, calm: Running
+) -> None:
+    other = {"FLYTE_ADMIN_ENDPOINT": "other.example.com"}
+    found = examined(home, FLYTE_API_KEY=calm.api_key, **other)
+    assert found.ended.status == 0
+    found.is_wrong("endpoint", "other.example.com", "FLYTE_ADMIN_ENDPOINT", state="warn")
+
+
 def test_a_control_plane_without_logins_needs_none(home: Home, serve: Serve) -> None:
     running = serve("no-auth")
     found = examined(home, "--endpoint", running.base_url)

@@ -134,6 +134,15 @@ def test_a_configuration_that_was_ours_alone_is_divided(home: Home) -> None:
     assert set(admin(home)) == {"endpoint", "authType", "command", "disableKeyring"}
 
 
+def test_a_service_behind_a_tool_becomes_a_login_by_browser_again(home: Home) -> None:
+    words = ("--auth-type", "client-secret", "--client-id", "ci", "--client-secret-env-var", "CI")
+    assert create(home, "--endpoint", ENDPOINT, *words, "--for", "flyte").status == 0
+    assert admin(home, OURS)["authType"] == "ClientSecret"
+    assert create(home, "--endpoint", ENDPOINT, "--force").status == 0
+    assert admin(home, OURS) == {"endpoint": "dns:///flyte.example.com"}
+    assert admin(home)["authType"] == "ExternalCommand"
+
+
 @pytest.mark.parametrize("auth_type", ["none", "Passthrough"])
 def test_where_there_is_no_token_there_is_nothing_to_ask_for(home: Home, auth_type: str) -> None:
     ended = create(home, "--endpoint", ENDPOINT, "--auth-type", auth_type, "--for", "flyte")

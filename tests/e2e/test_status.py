@@ -237,13 +237,13 @@ PRECEDENCE = {
     "an option goes before an API key": Case(
         {
             "endpoint": (
-                "https://said.example.com",
+                "https://key.example.com:8443",
                 "--endpoint",
                 [KEY, f"{HOME}admin.endpoint"],
             ),
             "auth_type": ("ClientSecret", KEY, [f"{HOME}admin.authType"]),
         },
-        words=("--endpoint", "said.example.com"),
+        words=("--endpoint", "key.example.com:8443"),
         environ={"FLYTE_API_KEY": API_KEY},
     ),
     "an authType that is said leaves the API key alone": Case(

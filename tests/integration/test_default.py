@@ -27,12 +27,13 @@ from flyteauth._io.portal import call
 from flyteauth._io.store.file import FileStore
 from flyteauth._io.store.memory import MemoryStore
 from flyteauth._io.transport import HttpxTransport
+from flyteauth._sansio.api_key import ApiKey
 from flyteauth._sansio.flow import RequestFailed, ResponseReceived
 from flyteauth._sansio.http import Request
 from flyteauth.devserver.serve import Running
 from flyteauth.devserver.visitor import visit
 from flyteauth.errors import ConfigError, InteractionRequired, ReauthRequired
-from flyteauth.events import AuthEvent, BrowserNeeded, CodeNeeded, LoggedIn
+from flyteauth.events import AuthEvent, BrowserNeeded, CodeNeeded, LoggedIn, Warned
 from flyteauth.session import Session
 
 from .plane import ENDPOINT, Person, Plane
@@ -172,6 +173,40 @@ async def test_an_api_key_is_enough(
     assert current_session() is session
     assert (await session.call(PROJECTS, {}))["projects"]
     await session.aclose()
+
+
+ELSEWHERE = ApiKey("elsewhere.example", "ci", "c4nary").encode()
+
+
+@pytest.mark.parametrize("given", ["argument", "environment"])
+async def test_the_secret_of_another_control_plane_s_api_key_is_not_sent(
+    which: str, given: str, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = len(running.plane.journal)
+    arguments = {"endpoint": running.base_url}
+    if given == "argument":
+        begin = partial(INIT[which], api_key=ELSEWHERE, **arguments)
+    else:
+        monkeypatch.setenv("FLYTE_API_KEY", ELSEWHERE)
+        begin = partial(FROM_CONFIG[which], **arguments)
+    with pytest.raises(ConfigError, match=r"elsewhere\.example.*; leave out the endpoint"):
+        await begin()
+    assert len(running.plane.journal) == before
+
+
+async def test_a_file_that_names_another_control_plane_than_the_api_key_is_warned_of(
+    which: str, running: Running, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It serves people, perhaps, and the key a machine."""
+    file = home / "theirs.yaml"
+    file.write_text("admin: {endpoint: elsewhere.example}\n")
+    monkeypatch.setenv("FLYTE_API_KEY", running.api_key)
+    told: list[AuthEvent] = []
+    session = await FROM_CONFIG[which](file, on_event=told.append)
+    assert (await session.call(PROJECTS, {}))["projects"]
+    await session.aclose()
+    (warning,) = [event for event in told if isinstance(event, Warned)]
+    assert f"goes before elsewhere.example ({file}: admin.endpoint)" in warning.message
 
 
 async def test_without_an_api_key_the_error_says_where_it_may_be(which: str) -> None:

@@ -18,13 +18,13 @@ def encoded(text: str) -> str:
     return b64encode(text.encode()).decode()
 
 
-def refused(text: str) -> str:
+def refused(text: str, advice: str = "set clientId and clientSecretLocation instead") -> str:
     with pytest.raises(ConfigError) as caught:
         decode_api_key(text)
     message = str(caught.value)
     assert caught.value.reason == "api_key"
     assert "\n" not in message
-    assert message.endswith("set clientId and clientSecretLocation instead")
+    assert message.endswith(advice)
     assert CANARY not in "".join(traceback.format_exception(caught.value))
     return message
 
@@ -237,3 +237,23 @@ def test_padding_may_be_right_wrong_or_missing(padding: str) -> None:
 )
 def test_only_plain_http_to_this_machine_keeps_its_scheme(endpoint: str, kept: str) -> None:
     assert decode_api_key(ApiKey(endpoint, "c", "s").encode()).endpoint == kept
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "said", "advice"),
+    [
+        ('"{}"', "in quotes", "leave them out"),
+        ("'{}", "in quotes", "leave them out"),
+        ("{}”", "in quotes", "leave them out"),
+        (" `{}`\n", "in quotes", "leave them out"),
+        ("FLYTE_API_KEY={}", "begins with FLYTE_API_KEY", "what comes after that alone"),
+        ('export UNION_API_KEY="{}"', "begins with UNION_API_KEY", "what comes after that alone"),
+        ("FLYTE_API_KEY: {}", "begins with FLYTE_API_KEY", "what comes after that alone"),
+    ],
+)
+def test_what_was_copied_along_with_a_key_is_named(wrapped: str, said: str, advice: str) -> None:
+    whole = ApiKey("localhost", "ci", CANARY).encode()
+    assert decode_api_key(whole).client_id == "ci"
+    message = refused(wrapped.format(whole), advice)
+    assert said in message
+    assert whole not in message
