@@ -288,7 +288,7 @@ def safety(place: str, settings: Settings) -> str:
         return "readable by everybody who can use that server"
     if store_kind(settings) == "file":
         return "not encrypted, in files only you can read, as configured"
-    return "not encrypted, in files only you can read: no keyring could be used"
+    return "not encrypted, in files only you can read: no keyring of the system could be used"
 
 
 LEFTOVER: Final = "~/.unionai"
