@@ -12,6 +12,7 @@ import anyio.to_thread
 from attrs import evolve, frozen
 
 from ._grants import Grants
+from ._io.store.memory import MemoryStore
 from ._race import Prompt
 from ._sansio.device_authorization import LIFETIME_MAX
 from ._sansio.errors import duration
@@ -248,7 +249,10 @@ async def _logged_in(setup: Setup, record: Record, must_keep: bool) -> Record:
     expires_at, place = record.token.expires_at, setup.vault.place
     renews = setup.settings.is_service or record.token.refresh_token is not None
     proven = setup.settings.auth_type != "ExternalCommand"
-    await setup.notify(LoggedIn(setup.server, record.subject, expires_at, place, renews, proven))
+    kept = not (setup.settings.is_service and place == MemoryStore.place)
+    await setup.notify(
+        LoggedIn(setup.server, record.subject, expires_at, place, renews, proven, kept)
+    )
     return record
 
 
