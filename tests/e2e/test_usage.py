@@ -29,13 +29,16 @@ COMMANDS = [
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "COMMAND"),
+        (("--endpoint", "e"), "COMMAND"),
         (("logni",), "did you mean login?"),
         (("staus",), "did you mean status?"),
         (("frobnicate",), "choose from login, "),
         (("get",), "KIND"),
         (("get", "projcet"), "did you mean project?"),
-        (("get", "task", "--outptu", "json"), "--outptu"),
+        (("get", "task", "--outptu", "json"), "did you mean --output?"),
+        (("login", "--hedless"), "did you mean --headless?"),
+        (("login", "--acount=x"), "--acount is not known; did you mean --account?"),
+        (("status", "--frobnicate"), "the option --frobnicate is not known"),
         (("get", "task", "-o", "jsn"), "did you mean json?"),
         (("create", "confg"), "did you mean config?"),
         (("create", "config", "--project"), "--project"),
@@ -54,6 +57,38 @@ def test_a_typing_mistake_is_two_lines(home: Home, words: Sequence[str], said: s
     assert "--help" in usage
     assert said in error
     assert "\x1b" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("words", "usage"),
+    [
+        (("logni",), "flyteauth [OPTION …] COMMAND …; help: flyteauth --help"),
+        (("login", "-x"), "flyteauth login [OPTION …]; help: flyteauth login --help"),
+        (("get",), "flyteauth get [OPTION …] KIND …; help: flyteauth get --help"),
+        (
+            ("get", "task", "-x"),
+            "flyteauth get task [OPTION …] [NAME]; help: flyteauth get task --help",
+        ),
+        (
+            ("delete", "api-key"),
+            "flyteauth delete api-key [OPTION …] NAME; help: flyteauth delete api-key --help",
+        ),
+        (
+            ("completion",),
+            "flyteauth completion [OPTION …] {bash,zsh,fish}; help: flyteauth completion --help",
+        ),
+    ],
+)
+def test_the_usage_is_that_of_the_command_that_was_meant(
+    home: Home, words: Sequence[str], usage: str
+) -> None:
+    assert home.run(*words).err.splitlines()[0] == f"usage: {usage}"
+
+
+def test_without_a_word_the_commands_are_listed(home: Home) -> None:
+    ended = home.run()
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err == home.run("--help").out
 
 
 @pytest.mark.parametrize(
