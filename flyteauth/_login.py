@@ -63,7 +63,7 @@ async def ask_person(life: Lifetime) -> Held:
     if life.over or (life.held is not None and life.held.record is not None):
         raise setup.reauth_required()
     raise InteractionRequired(
-        f"not logged in to {life.server}; run: flyteauth login, or set FLYTE_API_KEY "
+        f"not logged in to {life.server}; run: {setup.login}, or set FLYTE_API_KEY "
         "where nobody can log in",
         reason="not_logged_in",
     )
@@ -262,7 +262,7 @@ async def _refuse_if_muted(setup: Setup, *, answered_only: bool = False) -> None
         ago, left = muted
         raise InteractionRequired(
             f"nobody answered when a login to {setup.server} was asked for {duration(ago)} ago, so "
-            f"nobody is asked for another {duration(left)}; run: flyteauth login",
+            f"nobody is asked for another {duration(left)}; run: {setup.login}",
             reason="muted",
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,10 +11,10 @@ import pytest
 
 from flyteauth.cli import _parser
 from flyteauth.cli._again import in_words_of
-from flyteauth.devserver.serve import serving
+from flyteauth.devserver.serve import Running, serving
 from flyteauth.devserver.settings import Settings
 
-from .conftest import Home
+from .conftest import BROWSER, Home
 
 # Every command, with the words after which its help is asked for.
 COMMANDS = [
@@ -147,6 +149,26 @@ def test_what_to_run_is_the_login_that_was_meant(home: Home, command: str) -> No
         ended.failed_with(4, said)
 
 
+@pytest.mark.parametrize(
+    "begin",
+    [
+        "init(endpoint={endpoint!r})",
+        "init_from_config('my config.yaml')",
+    ],
+)
+def test_what_a_program_says_to_run_is_what_it_takes(home: Home, calm: Running, begin: str) -> None:
+    text = f"admin:\n  endpoint: {calm.base_url}\n  account: work\n"
+    home.write("my config.yaml", text)
+    program = f"import flyteauth; flyteauth.{begin.format(endpoint=calm.base_url)}; print('in')"
+    ended = home.program([sys.executable, "-c", program], {})
+    assert ended.status != 0
+    line = ended.err.rpartition("; run: ")[2].partition(", or set ")[0]
+    assert line.startswith("flyteauth login ")
+    logged_in = home.run(*shlex.split(line)[1:], BROWSER=BROWSER)
+    assert logged_in.status == 0, logged_in
+    assert home.program([sys.executable, "-c", program], {}).out == "in\n"
+
+
 @pytest.mark.parametrize("words", COMMANDS)
 def test_every_command_has_help_that_fits(home: Home, words: Sequence[str]) -> None:
     ended = home.run(*words, "--help", COLUMNS="80", PATH=str(home.path))
@@ -157,7 +179,5 @@ def test_every_command_has_help_that_fits(home: Home, words: Sequence[str]) -> N
 
 
 def test_the_module_is_the_command(home: Home) -> None:
-    import sys
-
     ended = home.program([sys.executable, "-m", "flyteauth", "--version"], {})
     assert ended == home.run("--version")
