@@ -431,7 +431,11 @@ def test_a_login_that_the_control_plane_refuses(home: Home, serve: Serve) -> Non
     running = serve("always-401")
     login(home, running.base_url)
     found = examined(home, "--endpoint", running.base_url)
-    found.is_wrong("access", "unauthenticated", "log in again")
+    found.is_wrong("access", "unauthenticated", "it does not take this login, though that is new")
+    assert found.next == "first: ask whoever runs the control plane"
+    # Its token was renewed just now, so nothing says any more how old the login is.
+    found = examined(home, "--endpoint", running.base_url)
+    found.is_wrong("access", "unauthenticated", "log in again, or if you just have, ask")
     assert found.next == f"run: flyteauth login --endpoint {running.base_url}"
 
 
