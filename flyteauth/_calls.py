@@ -8,14 +8,18 @@ from typing import Final
 from attrs import frozen
 
 from ._io.proxy_credential import is_refusal
+from ._own_command import to_run
 from ._sansio.connect import read_reply, unary_request
 from ._sansio.flow import RequestFailed, ResponseReceived, failure
 from ._sansio.http import Object, Request, member
+from ._sansio.record import Record
 from ._setup import Setup
 from .errors import ConfigError
 from .session import Identity
 
 USER_INFO: Final = "/flyteidl2.auth.IdentityService/UserInfo"
+
+NEW: Final = 60.0  # seconds for which a login is one
 
 # Where nobody logs in.
 _ADVICE: Final[Mapping[str, str]] = {
@@ -57,8 +61,17 @@ class Reply:
         return Identity(subject, name, preferred_username, email)
 
 
-async def send(setup: Setup, headers: Mapping[str, str], procedure: str, message: object) -> Reply:
-    """One unary call over Connect, in JSON. Raises FlowError if nothing comes back."""
+async def send(
+    setup: Setup,
+    headers: Mapping[str, str],
+    procedure: str,
+    message: object,
+    record: Record | None = None,
+) -> Reply:
+    """One unary call over Connect, in JSON. Raises FlowError if nothing comes back.
+
+    *record*: the login that this began with, whose token may have been renewed since.
+    """
     endpoint = setup.settings.endpoint
     if endpoint is None:
         raise ConfigError(
@@ -68,4 +81,18 @@ async def send(setup: Setup, headers: Mapping[str, str], procedure: str, message
     answer = await setup.transport.send(request)
     if isinstance(answer, RequestFailed):
         raise failure(request, answer)
-    return Reply(request, answer, _ADVICE.get(setup.settings.auth_type, "log in again"))
+    advice = _ADVICE.get(setup.settings.auth_type) or _advice(setup, record)
+    return Reply(request, answer, advice)
+
+
+def _advice(setup: Setup, record: Record | None) -> str:
+    """Another login is of no use where a new one is not taken."""
+    if record is None or setup.clock.time() - record.token.obtained_at >= NEW:
+        return "log in again"
+    doctor = to_run(setup.settings, "doctor")
+    if record.generation:  # how old the login is, nothing says
+        return f"log in again, or if you just have, run: {doctor}"
+    return (
+        f"it does not take this login, though that is new; run: {doctor}, or ask whoever runs the "
+        "control plane"
+    )

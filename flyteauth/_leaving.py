@@ -106,7 +106,8 @@ def _store(settings: Settings | None) -> Store:
     """Wherever a login may be, whatever is configured for the next one."""
     if settings is not None and settings.disable_keyring:
         return FileStore()
-    return Fallback(KeyringStore(), FileStore(), _ignore)
+    named = settings is not None and store_kind(settings) == "keyring"
+    return Fallback(KeyringStore(named=named), FileStore(), _ignore)
 
 
 async def _ignore(warning: str) -> None:

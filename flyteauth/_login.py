@@ -14,6 +14,7 @@ from attrs import evolve, frozen
 
 from ._grants import Grants
 from ._io.presenter import person_present
+from ._io.store.memory import MemoryStore
 from ._race import Prompt
 from ._sansio.device_authorization import LIFETIME_MAX
 from ._sansio.errors import duration
@@ -68,7 +69,7 @@ async def ask_person(life: Lifetime) -> Held:
     if life.over or (life.held is not None and life.held.record is not None):
         raise setup.reauth_required()
     raise InteractionRequired(
-        f"not logged in to {life.server}; run: flyteauth login, or set FLYTE_API_KEY "
+        f"not logged in to {life.server}; run: {setup.login}, or set FLYTE_API_KEY "
         "where nobody can log in",
         reason="not_logged_in",
     )
@@ -255,7 +256,10 @@ async def _logged_in(setup: Setup, record: Record, must_keep: bool) -> Record:
     expires_at, place = record.token.expires_at, setup.vault.place
     renews = setup.settings.is_service or record.token.refresh_token is not None
     proven = setup.settings.auth_type != "ExternalCommand"
-    await setup.notify(LoggedIn(setup.server, record.subject, expires_at, place, renews, proven))
+    kept = not (setup.settings.is_service and place == MemoryStore.place)
+    await setup.notify(
+        LoggedIn(setup.server, record.subject, expires_at, place, renews, proven, kept)
+    )
     return record
 
 
@@ -268,7 +272,7 @@ async def _refuse_if_muted(setup: Setup, *, answered_only: bool, begun: float) -
         ago, left = muted
         raise InteractionRequired(
             f"nobody answered when a login to {setup.server} was asked for {duration(ago)} ago, so "
-            f"nobody is asked for another {duration(left)}; run: flyteauth login",
+            f"nobody is asked for another {duration(left)}; run: {setup.login}",
             reason="muted",
         )
 

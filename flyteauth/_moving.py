@@ -69,7 +69,7 @@ async def take_over(
                 return record
             who = "no other tool keeps a" if source is None else f"{source} keeps no"
             raise InteractionRequired(
-                f"{who} login to {setup.server} in the keyring; run: flyteauth login",
+                f"{who} login to {setup.server} in the keyring; run: {setup.login}",
                 reason="not_logged_in",
             )
         late = f"{setup.server} did not answer within {RENEW_DEADLINE:.0f} s; try again"
@@ -147,7 +147,7 @@ async def _good(setup: Setup, target: Target, client: Client, found: Found) -> T
     if will_do(token, None, setup.clock.time()) and not await is_refused(setup, header, token):
         return token
     over = ReauthRequired(
-        f"the login of {found.place.tool} to {setup.server} is over; run: flyteauth login"
+        f"the login of {found.place.tool} to {setup.server} is over; run: {setup.login}"
     )
     if token.refresh_token is None:
         raise over

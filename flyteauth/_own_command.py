@@ -8,15 +8,19 @@ does. Whoever reads the former goes on with the latter: to run the command would
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ._config_file import ConfigFile, find
 from ._config_values import Found, argv
 from ._sansio.errors import ConfigError
 from ._sansio.value import Value
+
+if TYPE_CHECKING:
+    from .config import Settings
 
 # What was given, in one place, by the name of the setting.
 Layer = Mapping[str, Found]
@@ -98,6 +102,40 @@ def token_command(config: str | Path, *words: str) -> list[str]:
     module = (sys.executable, "-P", "-m", "flyteauth")
     program = (str(script),) if os.access(script, os.X_OK) else module
     return [*program, "token", "--verify", "--config", str(config), *words]
+
+
+# What an argument says that --auth-type can say, where a person logs in.
+_AUTH_TYPES: Final = {"Pkce": "pkce", "DeviceFlow": "headless"}
+
+
+def to_run(settings: Settings, *words: str) -> str:
+    """``flyteauth`` *words* for the login that *settings* mean, as a line for a shell. What the
+    environment or a file that is found says, it finds by itself; it is told what only a program has
+    said.
+    """
+
+    def said(name: str) -> bool:
+        return settings.sources.get(name, "").startswith("argument ")
+
+    line = ["flyteauth", *words]
+    if settings.config_named:
+        line += ["--config", str(settings.config_file)]
+    if settings.endpoint is not None and said("endpoint"):
+        line += ["--endpoint", settings.endpoint.spelling]
+    if settings.account is not None and said("account"):
+        line += ["--account", settings.account]
+    if settings.auth_type in _AUTH_TYPES and said("auth_type"):
+        line += ["--auth-type", _AUTH_TYPES[settings.auth_type]]
+    if settings.ca_file is not None and said("ca_file"):
+        line += ["--ca-cert", str(settings.ca_file)]
+    if "login" in words:
+        if settings.scopes and said("scopes"):
+            line += ["--scopes", " ".join(settings.scopes)]
+        for tool in settings.shared_logins if said("shared_logins") else ():
+            line += ["--share", tool]
+    if settings.insecure and said("insecure"):
+        line.append("--insecure")
+    return shlex.join(line)
 
 
 def asking(command: Sequence[str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from ._io.proxy_credential import Proxied, ProxyCredential
 from ._io.store import Store
 from ._io.transport import HttpxTransport, Transport
 from ._machine import Machine
+from ._own_command import to_run
 from ._sansio.client import Authentication, AuthorizationServer, Client
 from ._sansio.record import Record
 from ._source import in_time
@@ -52,8 +53,13 @@ class Setup:
         endpoint = self.settings.endpoint
         return endpoint.key if endpoint is not None else str(self.settings.issuer)
 
+    @property
+    def login(self) -> str:
+        """The command that logs in here."""
+        return to_run(self.settings, "login")
+
     def reauth_required(self) -> ReauthRequired:
-        return ReauthRequired(f"the login to {self.server} is over; run: flyteauth login")
+        return ReauthRequired(f"the login to {self.server} is over; run: {self.login}")
 
     def superseded(self) -> ReauthRequired:
         return ReauthRequired(

@@ -10,6 +10,7 @@ import anyio.to_thread
 from attrs import evolve
 
 from ._login import Wish, finished, in_turn, probe, prompt_of, refuse_in_task
+from ._own_command import to_run
 from ._pending import Pending, PendingLogins
 from ._sansio.client import Client
 from ._sansio.record import Record
@@ -62,7 +63,7 @@ async def _resume(life: Lifetime, must_keep: bool, shared: Round) -> Record:
     kept, key = pending_logins(setup), setup.vault.key
     pending = await kept.load(key)
     if pending is None:
-        raise _nothing_pending(f"no login to {setup.server} was begun")
+        raise _nothing_pending(setup, f"no login to {setup.server} was begun")
     setup, target = await _target_of_person(life, shared)
     prompt = await prompt_of(life, setup, target)
     server = prompt.client.server
@@ -70,7 +71,7 @@ async def _resume(life: Lifetime, must_keep: bool, shared: Round) -> Record:
     if asked != (pending.token_endpoint, pending.client_id):  # the code is no business of others
         await kept.remove(key)
         raise _nothing_pending(
-            f"{setup.server} has another authorization server than when the login was begun"
+            setup, f"{setup.server} has another authorization server than when the login was begun"
         )
 
     async def forget() -> None:
@@ -87,7 +88,9 @@ async def _resume(life: Lifetime, must_keep: bool, shared: Round) -> Record:
         if await kept.load(key) is None:  # another program was quicker
             there = await successor(setup, None, life.rejected)
             if there is None:
-                raise _nothing_pending(f"the login to {setup.server} is not waited for any more")
+                raise _nothing_pending(
+                    setup, f"the login to {setup.server} is not waited for any more"
+                )
             return there
         await probe(setup, must_keep)
         waiting = evolve(prompt, grants=evolve(prompt.grants, keep=keep))
@@ -127,5 +130,6 @@ def pending_logins(setup: Setup) -> PendingLogins:
     return PendingLogins(None if directory is None else directory / "pending")
 
 
-def _nothing_pending(what: str) -> InteractionRequired:
-    return InteractionRequired(f"{what}; run: flyteauth login --no-wait", reason="nothing_pending")
+def _nothing_pending(setup: Setup, what: str) -> InteractionRequired:
+    begin = to_run(setup.settings, "login", "--no-wait")
+    return InteractionRequired(f"{what}; run: {begin}", reason="nothing_pending")

@@ -240,6 +240,8 @@ class Settings(Value, hidden=_SECRET):
     project: str | None = None
     domain: str | None = None
     config_file: Path | None = None
+    config_named: bool = False
+    """Whether ``config_file`` was asked for, and not found."""
     sources: Mapping[str, str] = _NOTHING
     overridden: Mapping[str, tuple[str, ...]] = _NOTHING
     considered: tuple[str, ...] = ()
@@ -466,6 +468,7 @@ def resolve(
         **resolved,
         auth_type_given="auth_type" in chosen,
         config_file=file.path if file else None,
+        config_named=path is not None,
         sources={name: chosen[name].source if name in chosen else "default" for name in found},
         overridden={
             name: lost

@@ -62,6 +62,8 @@ class LoggedIn:
 
     ``renews``: whether it goes on by itself when its first token ends; a command is asked again
     then. ``proven``: whether a server has given the token. What a command gives, nobody has tried.
+    ``kept``: whether there is a login that is kept; a service most often has none, and each program
+    gets a token of its own.
     """
 
     server: str
@@ -70,6 +72,7 @@ class LoggedIn:
     place: str
     renews: bool = True
     proven: bool = True
+    kept: bool = True
 
 
 @frozen

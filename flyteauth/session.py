@@ -390,12 +390,12 @@ class Session:
         from ._calls import send
 
         held, _ = await self._life.current()
-        reply = await send(setup, held.headers, procedure, message)
+        reply = await send(setup, held.headers, procedure, message, held.record)
         if reply.refused and (held.record is not None or held is ANONYMOUS):
             self.reject("" if held.record is None else held.record.token.access_token)
             again, _ = await self._life.current()
             if again is not held:
-                reply = await send(setup, again.headers, procedure, message)
+                reply = await send(setup, again.headers, procedure, message, held.record)
         return reply
 
 

@@ -599,8 +599,8 @@ def test_every_setting_is_in_that_table() -> None:
 
 def test_every_setting_is_a_field_and_is_documented() -> None:
     names = set(Settings.__match_args__)
-    apart = {"config_file", "sources", "overridden", "considered", "auth_type_given"}
-    apart |= {"key_warning", "unknown_keys"}
+    apart = {"config_file", "config_named", "sources", "overridden", "considered"}
+    apart |= {"auth_type_given", "key_warning", "unknown_keys"}
     settings = settle()
     assert set(settings.sources) == names - apart
     assert flyteauth.config.__doc__

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flyteauth._own_command import asked, asking, token_command
+from flyteauth._own_command import asked, asking, to_run, token_command
 from flyteauth.config import Settings, resolve
 from flyteauth.errors import ConfigError
 
@@ -220,3 +220,47 @@ def test_python_is_named_where_there_is_no_script(
     python = str(tmp_path / "python")
     monkeypatch.setattr(sys, "executable", python)
     assert token_command("a.yaml")[:5] == [python, "-P", "-m", "flyteauth", "token"]
+
+
+# What a program that nobody is logged in for says.
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        ({"endpoint": "dns:///h.example"}, "flyteauth login --endpoint dns:///h.example"),
+        (
+            {"endpoint": "h.example", "account": "my work", "auth_type": "Pkce"},
+            "flyteauth login --endpoint h.example --account 'my work' --auth-type pkce",
+        ),
+        (
+            {"endpoint": "localhost:1", "headless": True, "insecure": True},
+            "flyteauth login --endpoint localhost:1 --auth-type headless --insecure",
+        ),
+        (
+            {"endpoint": "h.example", "scopes": ["a", "b"], "shared_logins": ["flyte"]},
+            "flyteauth login --endpoint h.example --scopes 'a b' --share flyte",
+        ),
+        ({"endpoint": "h.example", "scopes": []}, "flyteauth login --endpoint h.example"),
+        (
+            {"endpoint": "h.example", "client_id": "c", "client_secret": "canary"},
+            "flyteauth login --endpoint h.example",
+        ),
+        ({"issuer": "https://issuer.example"}, "flyteauth login"),
+    ],
+)
+def test_the_command_to_run_says_what_only_the_program_has_said(
+    given: dict[str, object], line: str
+) -> None:
+    assert to_run(resolve(given, environ=None, search=False), "login") == line
+
+
+def test_the_command_to_run_names_a_file_that_was_named(tmp_path: Path) -> None:
+    file = tmp_path / "my config.yaml"
+    file.write_text("admin:\n  endpoint: h.example\n  account: work\n", "utf-8")
+    settings = resolve({}, environ={}, path=file, search=True)
+    assert to_run(settings, "login") == f"flyteauth login --config '{file}'"
+    found = resolve({}, environ={"FLYTECTL_CONFIG": str(file)}, search=True)
+    assert to_run(found, "login", "--no-wait") == "flyteauth login --no-wait"
+    both = resolve({"account": "b"}, environ={}, path=file, search=True)
+    assert to_run(both, "doctor") == f"flyteauth doctor --config '{file}' --account b"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 import anyio
+from attrs import evolve
 
 from .._io.presenter import Silent
 from .._sansio.errors import quote
@@ -17,6 +18,12 @@ from .patient import Patient
 from .standing import PERSONAL
 
 NAME: Final = "access"
+OURSELVES: Final = "flyteauth doctor"
+# What to do about a login that is not taken, where that is said to us: a new one, or any other.
+_WITHOUT_US: Final = {
+    True: "ask whoever runs the control plane",
+    False: "log in again, or if you just have, ask whoever runs the control plane",
+}
 _PROXY: Final = "proxy-authorization"
 DEADLINE: Final = 9.0  # seconds; less than the examination's, to close what was opened
 
@@ -69,6 +76,8 @@ async def _call(patient: Patient) -> Finding:
             return _taken(await _identity(session), await session.headers())
     except Error as error:
         finding = of_error(NAME, error)
+        if OURSELVES in finding.fix:
+            return evolve(finding, fix=_WITHOUT_US[finding.fix.startswith("run: ")])
         if patient.settings.auth_type in PERSONAL or not finding.fix.startswith(keeping.LOGIN):
             return finding
         fix = "check that these credentials are for this endpoint, and their scopes and audience"

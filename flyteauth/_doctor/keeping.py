@@ -11,6 +11,7 @@ from .._identity import identity, store_kind
 from .._io.lock import Locks
 from .._io.store.file import FileStore
 from .._io.store.keyring import KeyringStore
+from .._io.store.ring import ON_DEMAND
 from .._io.threads import run_in_daemon
 from .._pending import PendingLogins
 from .._sansio.errors import duration
@@ -43,6 +44,8 @@ async def keyring(patient: Patient) -> Finding:
         why, _, _ = str(error).partition("; ")
         text = f"{why}; logins are kept in files that only you can read, not encrypted"
         fix = "unlock or start a keyring; or say that files are meant: set tokenStore to file"
+        if ON_DEMAND in why:
+            fix += "; or use the keyring that is there: set tokenStore to keyring"
         return Finding(name, "warn", text, fix)
     text = f"{store.place.removeprefix('the keyring (').removesuffix(')')}: {store.safety}"
     if store.safety == "not encrypted":

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from .._identity import identity, store_kind
+from .._io import alarm
+from .._io.store.file import DEADLINE
 from .._sansio.errors import duration
 from .._sansio.value import Value
 from .._stored import Kept, look, settings_of
@@ -28,6 +31,8 @@ USED, LOST, ABSENT = "+", "-", "·"
 class Standing(Value, hidden=("environ",)):
     """What was found out. ``error``: why it cannot be told whether somebody is logged in.
     ``offers``: what other tools have instead, where nobody is and they share their logins.
+    ``begun_for``: the seconds for which a login that was begun can still be finished, where nobody
+    is logged in.
     """
 
     settings: Settings
@@ -37,6 +42,7 @@ class Standing(Value, hidden=("environ",)):
     asked: str | None
     at: float
     offers: Offers | None = None
+    begun_for: float | None = None
 
     @property
     def server(self) -> str:
@@ -78,6 +84,8 @@ class Standing(Value, hidden=("environ",)):
             return f"Whether you are logged in to {server} cannot be told."
         if (tool := self._taken_from) is not None:
             return f"Not logged in to {server}; {tool} has a login that may be taken over."
+        if self.begun_for is not None:
+            return f"Not logged in to {server} yet: a login was begun."
         if self.record is None:
             return f"Not logged in to {server}."
         if not self.is_authorised:
@@ -101,6 +109,8 @@ class Standing(Value, hidden=("environ",)):
             yield "safety", safety(self.kept.place, settings)
         if self.offers is not None:
             yield "shared", self.offers.text
+        if self.begun_for is not None:
+            yield "begun", f"its code lasts {duration(self.begun_for)} more"
         yield "config", "no file" if settings.config_file is None else str(settings.config_file)
 
     def _source(self, name: str) -> str:
@@ -224,11 +234,34 @@ def find_out(asked: str | None, given: Mapping[str, Any], environ: Mapping[str, 
         if kept.error is not None and kept.error.reason != "corrupt":
             error = kept.error if settings.auth_type in PERSONAL else None
     standing = Standing(settings, kept, error, environ, asked, time.time())
-    if not settings.shared_logins or error is not None or standing.is_authorised:
+    if error is not None or standing.is_authorised:
+        return standing
+    standing = standing.replace(begun_for=_begun_for(settings, standing.at))
+    if not settings.shared_logins:
         return standing
     from .offers import offers
 
     return standing.replace(offers=offers(settings, standing.at))
+
+
+def _begun_for(settings: Settings, at: float) -> float | None:
+    """Seconds that are left of a login that was begun; None if none was, which is told without
+    importing what reads one.
+    """
+    from .._io.folder import home
+    from .._io.names import constant_length
+
+    def look() -> float | None:
+        if not os.path.lexists(home() / "pending" / constant_length(identity(settings))):
+            return None
+        from .stores import pending_for
+
+        return pending_for(settings, at)
+
+    try:
+        return alarm.call(look, deadline=DEADLINE)
+    except TimeoutError:
+        return None
 
 
 def _ask_shared(settings: Settings) -> Kept:
@@ -294,7 +327,7 @@ def safety(place: str, settings: Settings) -> str:
         return "readable by everybody who can use that server"
     if store_kind(settings) == "file":
         return "not encrypted, in files only you can read, as configured"
-    return "not encrypted, in files only you can read: no keyring could be used"
+    return "not encrypted, in files only you can read: no keyring of the system could be used"
 
 
 LEFTOVER: Final = "~/.unionai"

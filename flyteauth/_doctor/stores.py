@@ -102,12 +102,12 @@ def notes(settings: Settings, at: float, resume: str) -> Iterator[str]:
             f"nobody answered when a login was asked for {duration(ago)} ago: what ran then "
             f"asks for none for another {duration(left)}, unless you run flyteauth login"
         )
-    open_for = _pending_for(settings, at)
+    open_for = pending_for(settings, at)
     if open_for is not None:
         yield f"one was begun, and its code lasts {duration(open_for)} more: {resume}"
 
 
-def _pending_for(settings: Settings, at: float) -> float | None:
+def pending_for(settings: Settings, at: float) -> float | None:
     """Seconds that are left of a login that was begun and not finished; None if there is none."""
     with suppress(StoreError):
         begun = PendingLogins(home() / "pending").load_sync(identity(settings))

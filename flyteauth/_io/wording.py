@@ -52,10 +52,15 @@ def describe(event: AuthEvent) -> str:
                 f"or open {escape(url)} and type it.\n"
             )
         case LoggedIn(server, _, _, place, proven=False):
+            kept = f", which is kept in {escape(place)}" if event.kept else ""
             return (
-                f"The command has given a token for {escape(server)}, which is kept in "
-                f"{escape(place)}. Whether the control plane takes it is not known yet; to find "
-                "out, run: flyteauth doctor"
+                f"The command has given a token for {escape(server)}{kept}. Whether the control "
+                "plane takes it is not known yet; to find out, run: flyteauth doctor"
+            )
+        case LoggedIn(server, kept=False):
+            return (
+                f"The credentials work: {escape(server)} has given a token. No login is kept; each "
+                "program gets its token by itself."
             )
         case LoggedIn(server, subject, _, place, renews):
             who = f" as {escape(subject)}" if subject else ""

@@ -17,7 +17,10 @@ _SAME_LOGIN: Final = {
 }
 
 
-_LOGIN: Final = re.compile(r"\bflyteauth login\b(?! --(?!no-wait|resume))")
+# Unless the session says which login it is.
+_LOGIN: Final = re.compile(
+    r"\bflyteauth login\b(?!(?: --(?:no-wait|resume))? --(?!no-wait|resume))"
+)
 _ARGUMENT: Final = re.compile(r"^argument (\w+)")
 # What a program passes, and how the same is said here.
 _SAID_HERE: Final = {

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import Final
 
 import anyio
 from attrs import evolve
 
+from .._io.store.ring import ON_DEMAND
 from .._io.wording import describe
 from .._leaving import Login, configured, logins
 from ..errors import ConfigError, Error, escape
 from ..events import to_json
 from ._output import emit, failed, say
 from ._session import arguments
+
+BY_NAME: Final = "if it is in that one, try again with FLYTE_ADMIN_TOKENSTORE=keyring"
 
 
 def log_out_everywhere(options: argparse.Namespace) -> int:
@@ -44,7 +48,8 @@ async def _end(login: Login, outcomes: list[bool], json: bool) -> None:
         outcomes.append(False)
         if json:
             emit({**failed(error), "server": login.server, "account": login.account})
-        say(f"flyteauth: {escape(login.name)} is not logged out: {error}")
+        remedy = f"; {BY_NAME}" if ON_DEMAND in str(error) else ""
+        say(f"flyteauth: {escape(login.name)} is not logged out: {error}{remedy}")
         return
     outcomes.append(True)
     if json:

@@ -133,6 +133,9 @@ def ask(question: str) -> bool:
     """Whether the person at the terminal says yes; only a clear yes is one."""
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     try:
-        return sys.stdin.readline().strip().lower() in {"y", "yes"}
+        answer = sys.stdin.readline()
     except (OSError, UnicodeDecodeError):
-        return False
+        answer = ""
+    if not answer:  # no key has ended the line that the question stands on
+        print(file=sys.stderr, flush=True)
+    return answer.strip().lower() in {"y", "yes"}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 from typing import Any, Final, NoReturn
 
@@ -49,8 +50,30 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         from ..errors import escape
 
-        usage = f"usage: {self.prog} [OPTION …]; its options: {self.prog} --help"
+        words = " ".join([self.prog, "[OPTION …]", *self._names()])
+        usage = f"usage: {words}; help: {self.prog} --help"
         self.exit(2, f"{usage}\n{self.prog}: {escape(message)}\n")
+
+    def _names(self) -> Iterator[str]:
+        """What stands on the command line beside the options."""
+        for action in self._get_positional_actions():
+            choices = ",".join(map(str, action.choices or ()))
+            name = action.metavar or (f"{{{choices}}}" if choices else action.dest.upper())
+            if action.nargs == argparse.PARSER:
+                yield f"{name} …"
+            elif action.help != argparse.SUPPRESS:
+                yield f"[{name}]" if action.nargs == argparse.OPTIONAL else str(name)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Exit for what is not known: the command that it was said to is the one to name it."""
+        found, unknown = super().parse_known_args(args, namespace)
+        name = next((word.partition("=")[0] for word in unknown if word.startswith("-")), "")
+        if name:
+            near = _near(name, self._option_string_actions)
+            self.error(f"the option {name} is not known{f'; {near}' if near else ''}")
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
 
     def _check_value(self, action: argparse.Action, value: object) -> None:
         """The same for a word that is not one of a few, with the word that may be meant."""
@@ -96,6 +119,9 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     Exits with status 2, as argparse does, if they say nothing that can be understood.
     """
     ours = parser(words)
+    if not words:
+        ours.print_help(sys.stderr)
+        ours.exit(2)
     ours.check_options(words)
     return ours.parse_args(words)
 

@@ -83,7 +83,10 @@ def main(options: argparse.Namespace) -> int:
     seen = _look(path, options)
     planned, _ = _planned(path, seen, options)  # what cannot be said fails before a lock
     if not options.force:
-        _let_change({each: list(_differences(was[0], planned[each])) for each, was in _there(seen)})
+        changes = {each: list(_differences(was[0], planned[each])) for each, was in _there(seen)}
+        if not _may_change(changes):
+            say("Nothing was changed.")
+            return 1
     with alone(path):
         found = _look(path, options)
         if _bytes(found) != _bytes(seen) and not options.force:
@@ -173,13 +176,13 @@ def _read(path: Path) -> Found | None:
     return yaml.safe_load(data.decode("utf-8-sig")) or {}, data
 
 
-def _let_change(planned: Mapping[Path, list[str]]) -> None:
-    """Return if these changes may be made. Raises InteractionRequired if nobody can say so."""
+def _may_change(planned: Mapping[Path, list[str]]) -> bool:
+    """Whether these changes may be made. Raises InteractionRequired if nobody can say so."""
     from .._io.presenter import person_present
 
     changing = {path: changes for path, changes in planned.items() if changes}
     if not changing:
-        return
+        return True
     path = next(iter(changing))
     if not person_present():
         changes = [change for each in changing.values() for change in each]
@@ -192,10 +195,7 @@ def _let_change(planned: Mapping[Path, list[str]]) -> None:
         say(f"This changes {escape(str(each))}:")
         for change in changes:
             say(f"  {escape(change)}")
-    if not ask("Change it?"):
-        raise InteractionRequired(
-            f"{path} was not changed; add --force to do it without asking", reason="confirmation"
-        )
+    return ask("Change it?")
 
 
 # What is to be in the file.
@@ -367,4 +367,6 @@ def _say_what_next(path: Path, document: Document, *, for_flyte: bool = False) -
         elif first is not None and is_searched(path, os.environ):
             before = escape(str(first))
             say(f"flyteauth: {before} goes before it; remove that one, or name this one each time")
-    say(escape(f"Next: flyteauth{named} login"))
+    # Where nobody logs in, a call shows whether it works.
+    what = "get project" if _get(admin, "authType") in {"ClientSecret", "NoAuth"} else "login"
+    say(escape(f"Next: flyteauth{named} {what}"))

@@ -38,10 +38,8 @@ def main(options: argparse.Namespace) -> int:
                 reason="confirmation",
             )
         if not ask(f"Delete the API key {shown}? Whatever uses it stops working."):
-            raise InteractionRequired(
-                f"the API key {shown} was not deleted; add --yes to delete it without asking",
-                reason="confirmation",
-            )
+            say(f"The API key {shown} was not deleted.")
+            return 1
 
     async def delete(session: Session) -> ApiKey:
         return await ApiKey.delete(options.name, session=session)

@@ -14,6 +14,7 @@ from . import _session
 from ._output import add_output, document, say, table
 
 if TYPE_CHECKING:
+    from ..config import Settings
     from ..session import Session
 
 LIMIT: Final = 100
@@ -76,7 +77,7 @@ def _positive(text: str) -> int:
 def main(options: argparse.Namespace) -> int:
     kind: _Kind = options.kind
 
-    async def get(session: Session) -> tuple[list[Any], str]:
+    async def get(session: Session) -> tuple[list[Any], Settings]:
         found: list[Any] = []
         async for item in kind.listed(session, options):
             if options.name is not None and not kind.is_named(item, options.name):
@@ -84,13 +85,13 @@ def main(options: argparse.Namespace) -> int:
             found.append(item)
             if options.name is None and len(found) > options.limit:
                 break
-        endpoint = (await session.settings()).endpoint
-        return found, endpoint.key if endpoint is not None else ""
+        return found, await session.settings()
 
-    items, server = _session.run(options, get, interactive=True)
+    items, settings = _session.run(options, get, interactive=True)
+    where = _where(kind, options, settings)
     if options.name is not None and not items:
         raise FlowError(
-            f"there is no {kind.name} named {quote(options.name, 100)} at {server}; "
+            f"there is no {kind.name} named {quote(options.name, 100)} {where}; "
             f"list them with: flyteauth get {kind.name}",
             reason="not_found",
         )
@@ -100,7 +101,7 @@ def main(options: argparse.Namespace) -> int:
     elif shown:
         table(kind.columns, [kind.row(item) for item in shown])
     if not shown:
-        say(f"There are no {kind.plural} at {server}.")
+        say(f"There are no {kind.plural} {where}.")
     elif len(shown) < len(items):
         say(f"Only the first {options.limit} are shown; --limit N shows more.")
     return 0
@@ -146,8 +147,7 @@ async def _places(session: Session, options: argparse.Namespace) -> AsyncIterato
     from ..remote import Project
 
     settings = await session.settings()
-    project = options.project or settings.project
-    domain = options.domain or settings.domain
+    project, domain = _chosen(options, settings)
     if project and domain:
         yield project, domain
         return
@@ -156,6 +156,21 @@ async def _places(session: Session, options: argparse.Namespace) -> AsyncIterato
             for name in each.domains:
                 if domain in {None, name}:
                     yield each.id, name
+
+
+def _chosen(options: argparse.Namespace, settings: Settings) -> tuple[str | None, str | None]:
+    """The project and the domain that were asked for, here or by configuration."""
+    return options.project or settings.project, options.domain or settings.domain
+
+
+def _where(kind: _Kind, options: argparse.Namespace, settings: Settings) -> str:
+    """Where was looked, in words."""
+    at = f"at {'' if settings.endpoint is None else settings.endpoint.key}"
+    if not kind.in_project:
+        return at
+    names = zip(("project", "domain"), _chosen(options, settings), strict=True)
+    said = " and ".join(f"{what} {quote(name, 100)}" for what, name in names if name)
+    return f"in {said} {at}" if said else at
 
 
 def _date(at: float | None) -> str:

@@ -5,8 +5,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ..errors import ConfigError
 from ._ndjson import presenting, told
 from ._session import add_arguments as add_session_arguments, run
 
@@ -41,6 +44,18 @@ def main(options: argparse.Namespace) -> int:
     async def logout(session: Session) -> None:
         await session.logout(everywhere=options.everywhere)
 
-    with told(json=options.json):
+    with told(json=options.json), _with_another_way():
         run(options, logout, **presenting(json=options.json))
     return 0
+
+
+@contextmanager
+def _with_another_way() -> Iterator[None]:
+    """What is configured is no reason to keep a login: ``--all`` goes on without it."""
+    try:
+        yield
+    except ConfigError as error:
+        if str(error).startswith("argument "):  # of this command line: that is to be corrected
+            raise
+        text = f"{error}; or, to forget every login of this machine, run: flyteauth logout --all"
+        raise ConfigError(text, reason=error.reason) from None

@@ -49,7 +49,7 @@ def main(options: argparse.Namespace) -> int:
         if standing.error is not None:
             raise standing.error
     authorised = standing.is_authorised
-    login = shlex.join(again(options, "login"))
+    login = resume if standing.begun_for is not None else shlex.join(again(options, "login"))
     if options.json:
         document({**standing.to_json(resume), "next": None if authorised else login})
     elif not options.check and (not options.explain or not authorised):

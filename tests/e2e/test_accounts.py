@@ -84,6 +84,28 @@ def test_where_logins_cannot_be_listed_is_said(home: Home) -> None:
         assert json.loads(home.run("accounts", "--json", **environ).out)["elsewhere"]
 
 
+def test_a_login_in_a_keyring_that_is_used_on_demand_only_ends_on_demand(
+    home: Home, calm: Running
+) -> None:
+    assert home.run("login", "--endpoint", calm.base_url, BROWSER=BROWSER, **PLAINTEXT).status == 0
+    ended = home.run("logout", "--all")
+    ended.failed_with(1, "only with tokenStore: keyring", "with FLYTE_ADMIN_TOKENSTORE=keyring")
+    ended = home.run("logout", "--all", FLYTE_ADMIN_TOKENSTORE="keyring")
+    assert (ended.status, ended.out) == (0, "")
+    assert "Logged out of localhost" in ended.err
+    assert listed(home) == []
+    assert "No login is kept" in home.run("accounts", **PLAINTEXT).out
+
+
+def test_a_configuration_that_cannot_be_used_keeps_no_login(home: Home, calm: Running) -> None:
+    login(home, calm.base_url)
+    text = f"admin:\n  endpoint: {calm.base_url}\n  caCertFilePath: gone.pem\n"
+    home.write(".flyte/config.yaml", text)
+    home.run("logout").failed_with(1, "gone.pem", "run: flyteauth logout --all")
+    assert home.run("logout", "--all").status == 0
+    assert home.stored() == {}
+
+
 def test_a_configuration_that_is_broken_hides_nothing(home: Home, calm: Running) -> None:
     login(home, calm.base_url)
     home.write(".flyte/config.yaml", "admin: [\n")

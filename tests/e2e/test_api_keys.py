@@ -114,10 +114,12 @@ def test_deleting_ends_a_key_and_asks_first(logged_in: Home) -> None:
     delete = ("delete", "api-key", "short-lived")
 
     logged_in.run(*delete).failed_with(3, "--yes")
-    for answer in ("\n", "n\n", "yeah\n"):
+    for answer in ("\n", "n\n", "yeah\n", "\x04"):
         ended = logged_in.at_terminal((FLYTEAUTH, *delete), {}, typed=answer)
-        assert ended.status == 3, ended
+        assert ended.status == 1, ended
         assert "Delete the API key short-lived?" in ended.err
+        assert ended.err.endswith("The API key short-lived was not deleted.\n")
+        assert "--yes" not in ended.err
     assert logged_in.run("get", "api-key", "short-lived").status == 0
 
     ended = logged_in.at_terminal((FLYTEAUTH, *delete), {}, typed="y\n")

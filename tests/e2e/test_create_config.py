@@ -124,6 +124,7 @@ def test_a_service_is_configured_by_where_its_secret_is_and_never_by_the_secret(
     assert "--client-secret-location" in ended.err
     ended = create(home, "--client-id", "ci", "--client-secret-env-var", "CI_SECRET", "--force")
     assert ended.status == 0, ended
+    assert ended.err.endswith("Next: flyteauth get project\n")
     assert written(home) == {
         "admin": {
             "authType": "ClientSecret",
@@ -291,7 +292,9 @@ def test_the_client_of_a_service_is_no_person_s_client_even_without_a_secret(hom
     assert "clientId" not in (home.path / FILE).read_text("utf-8")
 
 
-@pytest.mark.parametrize(("answer", "changed"), [("y\n", True), ("\n", False), ("n\n", False)])
+@pytest.mark.parametrize(
+    ("answer", "changed"), [("y\n", True), ("\n", False), ("n\n", False), ("\x04", False)]
+)
 def test_at_a_terminal_the_change_is_shown_and_asked_for(
     home: Home, answer: str, changed: bool
 ) -> None:
@@ -301,7 +304,10 @@ def test_at_a_terminal_the_change_is_shown_and_asked_for(
     assert "admin.endpoint: dns:///new.example.com" in ended.err
     assert "no admin.auth_type" in ended.err
     assert "[y/N]" in ended.err
-    assert ended.status == (0 if changed else 3)
+    assert ended.status == (0 if changed else 1)
+    line = " \n" if answer == "\x04" else " "  # the echo of an answer came before the question
+    assert ended.err.endswith(f"[y/N]{line}Nothing was changed.\n") is not changed
+    assert "--force" not in ended.err
     assert ((home.path / FILE).read_text("utf-8") != OLD) is changed
 
 

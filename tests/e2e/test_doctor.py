@@ -361,6 +361,12 @@ def test_a_keyring_in_plain_text_is_said_to_be_that(home: Home, calm: Running) -
     assert not list(home.path.rglob("keyring_pass.cfg"))
 
 
+def test_a_keyring_that_is_used_on_demand_only_is_named(home: Home, calm: Running) -> None:
+    found = examined(home, "--endpoint", calm.base_url)
+    found.is_wrong("keyring", "PlaintextKeyring is used only with tokenStore", state="warn")
+    assert "set tokenStore to keyring" in found.findings["keyring"]["fix"]
+
+
 def test_a_keyring_that_is_named_and_missing_is_a_failure(home: Home, calm: Running) -> None:
     environ: dict[str, Any] = {"FLYTE_ADMIN_TOKENSTORE": "keyring", **NOT_WANTED}
     examined(home, "--endpoint", calm.base_url, **environ).is_wrong("keyring", "switched off")
@@ -452,7 +458,11 @@ def test_a_login_that_the_control_plane_refuses(home: Home, serve: Serve) -> Non
     running = serve("always-401")
     login(home, running.base_url)
     found = examined(home, "--endpoint", running.base_url)
-    found.is_wrong("access", "unauthenticated", "log in again")
+    found.is_wrong("access", "unauthenticated", "it does not take this login, though that is new")
+    assert found.next == "first: ask whoever runs the control plane"
+    # Its token was renewed just now, so nothing says any more how old the login is.
+    found = examined(home, "--endpoint", running.base_url)
+    found.is_wrong("access", "unauthenticated", "log in again, or if you just have, ask")
     assert found.next == f"run: flyteauth login --endpoint {running.base_url}"
 
 

@@ -143,7 +143,11 @@ def test_nothing_is_said_in_words_and_not_in_the_output(logged_in: Home) -> None
     words = ("get", "task", "--project", "churn", "--domain", "no-such-domain")
     ended = logged_in.run(*words)
     assert (ended.status, ended.out) == (0, "")
-    assert ended.err.startswith("There are no tasks at localhost:")
+    where = "in project churn and domain no-such-domain at localhost:"
+    assert ended.err.startswith(f"There are no tasks {where}")
+    logged_in.run(*words, "a.task").failed_with(1, f"no task named a.task {where}")
+    ended = logged_in.run("get", "app", FLYTE_TASK_PROJECT="no-such-project")
+    assert ended.err.startswith("There are no apps in project no-such-project at localhost:")
     assert json.loads(logged_in.run(*words, "--output", "json").out) == []
 
 

@@ -225,7 +225,7 @@ def test_a_login_that_falls_back_to_a_file_says_so_once(home: Home, calm: Runnin
     assert ended.status == 0, ended
     (said,) = (line for line in ended.err.splitlines() if "no keyring" in line)
     assert "readable by you alone" in said
-    assert 'token_store="file"' in said
+    assert "tokenStore: file" in said
     for command in ("token", "whoami", "get project", "status"):
         after = home.run(*command.split(), *words)
         assert (after.status, after.err) == (0, ""), after

@@ -406,6 +406,26 @@ def test_a_login_that_was_begun_and_a_leftover_are_mentioned(home: Home, serve: 
     assert "~/.unionai is there" in facts
 
 
+def test_status_says_how_to_finish_a_login_that_was_begun(home: Home, serve: Serve) -> None:
+    running = serve(approve="page")
+    words = ("--endpoint", running.base_url)
+    assert home.run("login", *words, "--no-wait").status == 0
+    resume = f"flyteauth login --resume --endpoint {running.base_url}"
+    ended = home.run("status", *words)
+    assert (ended.status, ended.err) == (4, "")
+    assert f"{running.base_url.removeprefix('http://')} yet: a login was begun." in ended.out
+    assert "its code lasts 10 min more" in ended.out
+    assert ended.out.endswith(f"\nrun: {resume}\n")
+    assert json.loads(home.run("status", *words, "--json").out)["next"] == resume
+    assert home.run("status", *words, "--check").out == ""
+    other = home.run("status", *words, "--account", "other")
+    assert "begun" not in other.out
+    assert "--resume" not in other.out
+    (begun,) = home.path.rglob("pending/*")
+    begun.write_bytes(b"no login")
+    assert "--resume" not in home.run("status", *words).out
+
+
 def test_what_is_shown_fits_a_terminal_and_has_colour_only_there(
     logged_in: Home, calm: Running
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,10 +11,10 @@ import pytest
 
 from flyteauth.cli import _parser
 from flyteauth.cli._again import in_words_of
-from flyteauth.devserver.serve import serving
+from flyteauth.devserver.serve import Running, serving
 from flyteauth.devserver.settings import Settings
 
-from .conftest import Home
+from .conftest import BROWSER, Home
 
 # Every command, with the words after which its help is asked for.
 COMMANDS = [
@@ -29,13 +31,16 @@ COMMANDS = [
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "COMMAND"),
+        (("--endpoint", "e"), "COMMAND"),
         (("logni",), "did you mean login?"),
         (("staus",), "did you mean status?"),
         (("frobnicate",), "choose from login, "),
         (("get",), "KIND"),
         (("get", "projcet"), "did you mean project?"),
-        (("get", "task", "--outptu", "json"), "--outptu"),
+        (("get", "task", "--outptu", "json"), "did you mean --output?"),
+        (("login", "--hedless"), "did you mean --headless?"),
+        (("login", "--acount=x"), "--acount is not known; did you mean --account?"),
+        (("status", "--frobnicate"), "the option --frobnicate is not known"),
         (("get", "task", "-o", "jsn"), "did you mean json?"),
         (("create", "confg"), "did you mean config?"),
         (("create", "config", "--project"), "--project"),
@@ -54,6 +59,38 @@ def test_a_typing_mistake_is_two_lines(home: Home, words: Sequence[str], said: s
     assert "--help" in usage
     assert said in error
     assert "\x1b" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("words", "usage"),
+    [
+        (("logni",), "flyteauth [OPTION …] COMMAND …; help: flyteauth --help"),
+        (("login", "-x"), "flyteauth login [OPTION …]; help: flyteauth login --help"),
+        (("get",), "flyteauth get [OPTION …] KIND …; help: flyteauth get --help"),
+        (
+            ("get", "task", "-x"),
+            "flyteauth get task [OPTION …] [NAME]; help: flyteauth get task --help",
+        ),
+        (
+            ("delete", "api-key"),
+            "flyteauth delete api-key [OPTION …] NAME; help: flyteauth delete api-key --help",
+        ),
+        (
+            ("completion",),
+            "flyteauth completion [OPTION …] {bash,zsh,fish}; help: flyteauth completion --help",
+        ),
+    ],
+)
+def test_the_usage_is_that_of_the_command_that_was_meant(
+    home: Home, words: Sequence[str], usage: str
+) -> None:
+    assert home.run(*words).err.splitlines()[0] == f"usage: {usage}"
+
+
+def test_without_a_word_the_commands_are_listed(home: Home) -> None:
+    ended = home.run()
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err == home.run("--help").out
 
 
 @pytest.mark.parametrize(
@@ -112,6 +149,26 @@ def test_what_to_run_is_the_login_that_was_meant(home: Home, command: str) -> No
         ended.failed_with(4, said)
 
 
+@pytest.mark.parametrize(
+    "begin",
+    [
+        "init(endpoint={endpoint!r})",
+        "init_from_config('my config.yaml')",
+    ],
+)
+def test_what_a_program_says_to_run_is_what_it_takes(home: Home, calm: Running, begin: str) -> None:
+    text = f"admin:\n  endpoint: {calm.base_url}\n  account: work\n"
+    home.write("my config.yaml", text)
+    program = f"import flyteauth; flyteauth.{begin.format(endpoint=calm.base_url)}; print('in')"
+    ended = home.program([sys.executable, "-c", program], {})
+    assert ended.status != 0
+    line = ended.err.rpartition("; run: ")[2].partition(", or set ")[0]
+    assert line.startswith("flyteauth login ")
+    logged_in = home.run(*shlex.split(line)[1:], BROWSER=BROWSER)
+    assert logged_in.status == 0, logged_in
+    assert home.program([sys.executable, "-c", program], {}).out == "in\n"
+
+
 @pytest.mark.parametrize("words", COMMANDS)
 def test_every_command_has_help_that_fits(home: Home, words: Sequence[str]) -> None:
     ended = home.run(*words, "--help", COLUMNS="80", PATH=str(home.path))
@@ -122,7 +179,5 @@ def test_every_command_has_help_that_fits(home: Home, words: Sequence[str]) -> N
 
 
 def test_the_module_is_the_command(home: Home) -> None:
-    import sys
-
     ended = home.program([sys.executable, "-m", "flyteauth", "--version"], {})
     assert ended == home.run("--version")

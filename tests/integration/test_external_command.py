@@ -714,6 +714,18 @@ async def test_only_what_a_server_has_given_is_told_of_as_proven(printer: Printe
     assert [event.proven for event in made] == [False, True]
 
 
+async def test_of_a_service_no_login_is_told_of_as_kept_unless_it_is(tmp_path: Path) -> None:
+    plane = Plane()
+    person = Person(plane.plane)
+    for store in (MemoryStore(), FileStore(tmp_path)):
+        async with plane.session("ClientSecret", presenter=person, store=store) as session:
+            await session.login()
+    async with plane.session(presenter=person, store=MemoryStore()) as session:
+        await session.login()
+    made = [event for event in person.seen if isinstance(event, LoggedIn)]
+    assert [event.kept for event in made] == [False, True, True]
+
+
 async def test_a_login_replaces_what_another_program_has_stored(
     printer: Printer, tmp_path: Path
 ) -> None:

@@ -601,6 +601,26 @@ async def test_a_401_costs_one_refresh_and_one_more_try() -> None:
     assert plane.asked["refresh_token"] == 1
 
 
+async def test_a_login_that_is_new_and_not_taken_is_not_to_be_made_again() -> None:
+    plane = Plane(faults={"always-401"})
+    doctor = f"run: flyteauth doctor --endpoint {ENDPOINT} --auth-type headless"
+
+    async def said() -> str:
+        with pytest.raises(FlowError) as refused:
+            await session.call(PROJECTS, {})
+        return str(refused.value).partition(" is not valid); ")[2]
+
+    async with plane.session() as session:
+        for age, advice in (
+            (59.0, f"it does not take this login, though that is new; {doctor}, or ask"),
+            (60.0, "log in again"),
+        ):
+            await session.login()
+            plane.clock.now += age
+            assert (await said()).startswith(advice)
+        assert await said() == f"log in again, or if you just have, {doctor}"
+
+
 @pytest.mark.req("BRR-08")
 async def test_a_rejection_of_an_older_token_does_not_touch_the_present_one() -> None:
     plane = Plane(access_ttl=100.0)

@@ -224,7 +224,9 @@ async def test_a_system_without_a_keyring_falls_back(setting: Setting) -> None:
     await store.save("a", record())
     assert await Fallback(KeyringStore(), files, setting.warn).load("a") == record()
     (said,) = setting.said
-    assert "there is no keyring here" in said
+    assert "no keyring of the system can be used here" in said
+    assert "is used only with tokenStore: keyring" in said
+    assert 'tokenStore: file, or in Python token_store="file"' in said
 
 
 @pytest.mark.req("SEC-10")

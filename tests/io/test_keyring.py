@@ -886,7 +886,8 @@ async def test_without_the_package_there_is_no_keyring(monkeypatch: pytest.Monke
 async def test_a_keyring_that_stores_plain_text_is_used_if_asked_for(
     alone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await refuses("missing", KeyringStore().probe)
+    error = await refuses("missing", KeyringStore().probe)
+    assert f"({PLAINTEXT} is used only with tokenStore: keyring)" in str(error)
     asked = KeyringStore(named=True)
     await asked.probe()
     big = record("x" * 20_000, subject="Ada L")
@@ -911,7 +912,7 @@ async def test_a_keyring_that_stores_plain_text_is_used_if_asked_for(
         ("no.such.Keyring", "missing", "No module named 'no'"),
         ("nonsense", "missing", "cannot be used"),
         ("keyrings.alt.Google.DocsKeyring", "missing", "RuntimeError"),
-        ("keyring.backends.chainer.ChainerBackend", "missing", "there is no keyring here"),
+        ("keyring.backends.chainer.ChainerBackend", "missing", "no keyring of the system"),
     ],
 )
 async def test_what_configuration_names_is_used_or_an_error(

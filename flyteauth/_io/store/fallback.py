@@ -274,11 +274,13 @@ class Fallback:
     async def _fall_back(self, failure: StoreError) -> None:
         self._chosen = self._second
         if self._second.slot not in _announced:
+            from .ring import FILES
+
             _announced.add(self._second.slot)
             why = str(failure).partition(";")[0]
             await self._warn(
                 f"{why}; logins are kept in {self._second.place}, readable by you alone; "
-                'set token_store="file" if that is how you want it'
+                f"if that is how you want it, say so ({FILES})"
             )
 
 

@@ -22,7 +22,9 @@ from ..._sansio.errors import TEXT_MAX, StoreError, quote
 
 SERVICE: Final = "flyteauth"
 ITEM_MAX: Final = 1200  # characters; Windows takes 2,560 bytes of UTF-16
-INSTEAD: Final = 'or keep logins in files (token_store="file")'
+# As a file and the environment say it, and as a program does.
+FILES: Final = 'tokenStore: file, or in Python token_store="file"'
+INSTEAD: Final = f"or keep logins in files ({FILES})"
 
 
 class Damaged(Exception):
@@ -127,6 +129,7 @@ _OWN_ELSEWHERE: Final = (
 )
 
 # Others that never ask anything on stdin, for who wants a keyring whatever it is.
+ON_DEMAND: Final = "with tokenStore: keyring"
 _SILENT: Final = (
     "keyrings.alt.Windows.EncryptedKeyring",
     "keyrings.alt.Windows.RegistryKeyring",
@@ -154,10 +157,11 @@ def choose(*, named: bool) -> Ring:
     if backend is None:
         names = [f"keyring.backends.{name}" for name in _OWN.get(sys.platform, _OWN_ELSEWHERE)]
         backend = next(_viable(names), None)
+    other = next(_viable(_SILENT), None) if backend is None else None
     if backend is None and named:
-        backend = next(_viable(_SILENT), None)
+        backend = other
     if backend is None:
-        raise _missing("there is no keyring here that can be used")
+        raise _missing(f"no keyring of the system can be used here{_passed_over(other)}")
     if type(backend).__module__ in {"keyring.backends.fail", "keyring.backends.null"}:
         raise _missing("the keyring is switched off by PYTHON_KEYRING_BACKEND or keyringrc.cfg")
     return Ring(backend)
@@ -183,6 +187,13 @@ def _viable(names: list[str] | tuple[str, ...]) -> Iterator[Any]:
     for _, backend in sorted(found, key=lambda one: one[0], reverse=True):
         with suppress(Exception):
             yield backend()
+
+
+def _passed_over(other: Any | None) -> str:
+    """Whoever sees that there is one hears why it is not used."""
+    if other is None:
+        return ""
+    return f" ({Ring(other).label} is used only {ON_DEMAND})"
 
 
 def _missing(why: str) -> StoreError:
