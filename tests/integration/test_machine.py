@@ -142,7 +142,7 @@ async def test_a_program_that_is_ended_over_its_prompt_mutes_the_next_for_a_minu
         machine.plane.before = None
         group.cancel_scope.cancel()
     machine.people[1].react = machine.plane.plane.approve
-    with pytest.raises(InteractionRequired, match=r"flyteauth login$"):
+    with pytest.raises(InteractionRequired, match="run: flyteauth login"):
         await second.token()
     assert machine.prompts == 1
     machine.plane.clock.now += MUTE_BROKEN_OFF
@@ -199,7 +199,7 @@ async def test_an_ignored_prompt_mutes_all_programs_for_a_while(machine: Machine
             await first.token()
         assert machine.prompts == 1
         for program in (first, second):
-            with pytest.raises(InteractionRequired, match=r"flyteauth login$") as caught:
+            with pytest.raises(InteractionRequired, match="run: flyteauth login") as caught:
                 await program.token()
             assert caught.value.reason == "muted"
         assert machine.prompts == 1
