@@ -51,11 +51,10 @@ class Grants:
 
     async def redeem(self, flow: AuthorizationCode, state: CodeState | Done[Token]) -> Record:
         """The rest of an authorization code grant (RFC 6749 §4.1.3), once the code is there."""
+        return await self._to_the_end(partial(self._redeem, flow, state))
 
-        async def redeem() -> Record:
-            return await self.keep(flow.client, await self.setup.driver.run(flow, state))
-
-        return await self._to_the_end(redeem)
+    async def _redeem(self, flow: AuthorizationCode, state: CodeState | Done[Token]) -> Record:
+        return await self.keep(flow.client, await self.setup.driver.run(flow, state))
 
     async def begin_on_device(
         self, flow: DeviceAuthorization, *, alternative: bool = False
@@ -97,16 +96,17 @@ class Grants:
         self, function: Callable[[], Awaitable[T]], worth: float = FINISH_DEADLINE
     ) -> T:
         """Do what must not stop half-way in a task of its own, and wait for it."""
-
-        async def finish() -> T:
-            with anyio.move_on_after(FINISH_DEADLINE):
-                return await function()
-            raise Unreachable(
-                f"the login could not be finished within {FINISH_DEADLINE:.0f} s; log in again",
-                reason="timeout",
-                sent=True,
-            )
-
-        work = start(finish)
+        work = start(_finish, function)
         self.track(work, worth)
         return await work.wait()
+
+
+# No closures: a frame keeps those of its function, even when its variables are forgotten.
+async def _finish(function: Callable[[], Awaitable[T]]) -> T:
+    with anyio.move_on_after(FINISH_DEADLINE):
+        return await function()
+    raise Unreachable(
+        f"the login could not be finished within {FINISH_DEADLINE:.0f} s; log in again",
+        reason="timeout",
+        sent=True,
+    )
