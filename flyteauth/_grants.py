@@ -15,7 +15,9 @@ from ._sansio.authorization_code import AuthorizationCode, State as CodeState
 from ._sansio.client import Client
 from ._sansio.device_authorization import (
     DeviceAuthorization,
+    DeviceCode,
     Polling,
+    Prompting,
     State as DeviceState,
     Waiting,
 )
@@ -57,9 +59,15 @@ class Grants:
         return await self.keep(flow.client, await self.setup.driver.run(flow, state))
 
     async def begin_on_device(
-        self, flow: DeviceAuthorization, *, alternative: bool = False
+        self,
+        flow: DeviceAuthorization,
+        *,
+        alternative: bool = False,
+        check: Callable[[DeviceCode], object] = lambda _: None,
     ) -> tuple[Waiting, CodeNeeded]:
-        """Device authorization (RFC 8628) until the code is shown; and what was shown."""
+        """Device authorization (RFC 8628) until the code is shown; and what was shown. *check* may
+        raise before that.
+        """
         shown: list[CodeNeeded] = []
 
         async def show(effect: ShowUserCode) -> None:
@@ -72,6 +80,8 @@ class Grants:
         state: DeviceState | Done[Token] = flow.start()
         while not isinstance(state, Waiting):
             assert not isinstance(state, Done)
+            if isinstance(state, Prompting):
+                check(state.code)
             state = await driver.step(flow, state)
         return state, shown[0]
 
