@@ -81,6 +81,7 @@ LIMITS: Final[dict[str, float]] = {
     "_io.terminal.WRITE_DEADLINE": 5.0,
     "_io.transport.CHUNKS_MAX": 4096,
     "_io.transport.CLOSE_DEADLINE": 2.0,
+    "_io.transport.HEAD_MAX": 32768,
     "_io.transport.KEEP_ALIVE": 1.5,
     "_leaving.DEADLINE": 60.0,
     "_lifetime.ATTENTION": 20.0,
