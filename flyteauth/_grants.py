@@ -32,6 +32,7 @@ from .events import CodeNeeded
 T = TypeVar("T")
 
 FINISH_DEADLINE: Final = 60.0  # seconds for a request whose reply must not be lost
+POLL_GRACE: Final = 2.0  # seconds beyond the end of a code for the answer to its last poll
 
 
 @frozen
@@ -99,7 +100,10 @@ class Grants:
         return following.value
 
     async def _poll(self, flow: DeviceAuthorization, state: Polling) -> DeviceState | Done[Record]:
-        after = await self.setup.driver.step(flow, state)
+        driver = self.setup.driver
+        left = max(0.0, state.code.expires_at - self.setup.clock.time())
+        driver = evolve(driver, limit=min(driver.limit, left + POLL_GRACE))
+        after = await driver.step(flow, state)
         return Done(await self.keep(flow.client, after.value)) if isinstance(after, Done) else after
 
     async def _to_the_end(

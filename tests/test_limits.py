@@ -34,6 +34,7 @@ LIMITS: Final[dict[str, float]] = {
     "_config_file.FILE_MAX": 1_048_576,
     "_connection.CA_FILE_MAX": 4_194_304,
     "_grants.FINISH_DEADLINE": 60.0,
+    "_grants.POLL_GRACE": 2.0,
     "_io.bind._PORT_TRIES": 32,
     "_io.browser.DEADLINE": 10.0,
     "_io.browser.SETTLE": 2.0,
