@@ -15,7 +15,9 @@ from ._sansio.authorization_code import AuthorizationCode, State as CodeState
 from ._sansio.client import Client
 from ._sansio.device_authorization import (
     DeviceAuthorization,
+    DeviceCode,
     Polling,
+    Prompting,
     State as DeviceState,
     Waiting,
 )
@@ -30,6 +32,7 @@ from .events import CodeNeeded
 T = TypeVar("T")
 
 FINISH_DEADLINE: Final = 60.0  # seconds for a request whose reply must not be lost
+POLL_GRACE: Final = 2.0  # seconds beyond the end of a code for the answer to its last poll
 
 
 @frozen
@@ -51,16 +54,21 @@ class Grants:
 
     async def redeem(self, flow: AuthorizationCode, state: CodeState | Done[Token]) -> Record:
         """The rest of an authorization code grant (RFC 6749 §4.1.3), once the code is there."""
+        return await self._to_the_end(partial(self._redeem, flow, state))
 
-        async def redeem() -> Record:
-            return await self.keep(flow.client, await self.setup.driver.run(flow, state))
-
-        return await self._to_the_end(redeem)
+    async def _redeem(self, flow: AuthorizationCode, state: CodeState | Done[Token]) -> Record:
+        return await self.keep(flow.client, await self.setup.driver.run(flow, state))
 
     async def begin_on_device(
-        self, flow: DeviceAuthorization, *, alternative: bool = False
+        self,
+        flow: DeviceAuthorization,
+        *,
+        alternative: bool = False,
+        check: Callable[[DeviceCode], object] = lambda _: None,
     ) -> tuple[Waiting, CodeNeeded]:
-        """Device authorization (RFC 8628) until the code is shown; and what was shown."""
+        """Device authorization (RFC 8628) until the code is shown; and what was shown. *check* may
+        raise before that.
+        """
         shown: list[CodeNeeded] = []
 
         async def show(effect: ShowUserCode) -> None:
@@ -73,6 +81,8 @@ class Grants:
         state: DeviceState | Done[Token] = flow.start()
         while not isinstance(state, Waiting):
             assert not isinstance(state, Done)
+            if isinstance(state, Prompting):
+                check(state.code)
             state = await driver.step(flow, state)
         return state, shown[0]
 
@@ -90,23 +100,27 @@ class Grants:
         return following.value
 
     async def _poll(self, flow: DeviceAuthorization, state: Polling) -> DeviceState | Done[Record]:
-        after = await self.setup.driver.step(flow, state)
+        driver = self.setup.driver
+        left = max(0.0, state.code.expires_at - self.setup.clock.time())
+        driver = evolve(driver, limit=min(driver.limit, left + POLL_GRACE))
+        after = await driver.step(flow, state)
         return Done(await self.keep(flow.client, after.value)) if isinstance(after, Done) else after
 
     async def _to_the_end(
         self, function: Callable[[], Awaitable[T]], worth: float = FINISH_DEADLINE
     ) -> T:
         """Do what must not stop half-way in a task of its own, and wait for it."""
-
-        async def finish() -> T:
-            with anyio.move_on_after(FINISH_DEADLINE):
-                return await function()
-            raise Unreachable(
-                f"the login could not be finished within {FINISH_DEADLINE:.0f} s; log in again",
-                reason="timeout",
-                sent=True,
-            )
-
-        work = start(finish)
+        work = start(_finish, function)
         self.track(work, worth)
         return await work.wait()
+
+
+# No closures: a frame keeps those of its function, even when its variables are forgotten.
+async def _finish(function: Callable[[], Awaitable[T]]) -> T:
+    with anyio.move_on_after(FINISH_DEADLINE):
+        return await function()
+    raise Unreachable(
+        f"the login could not be finished within {FINISH_DEADLINE:.0f} s; log in again",
+        reason="timeout",
+        sent=True,
+    )

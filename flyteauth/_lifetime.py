@@ -26,6 +26,7 @@ from ._io.clock import Clock
 from ._io.entropy import random_bits
 from ._io.flights import Flights, Round
 from ._io.forks import in_forked_children
+from ._io.frames import clearing
 from ._io.tasks import Abandoned, Work
 from ._sansio.flow import fraction
 from ._sansio.record import Record, is_same
@@ -138,7 +139,8 @@ class Lifetime:
         with anyio.CancelScope(shield=True):
             begun = anyio.current_time()
             self.closed = True  # whoever is told that a command was ended must not run it again
-            for work, worth in sorted(self._works.items(), key=lambda item: item[1]):
+            # A copy made in one go: work may end in any thread.
+            for work, worth in sorted(self._works.copy().items(), key=lambda item: item[1]):
                 deadline = begun + min(worth, CLOSE_DEADLINE)
                 work.cancel()  # where it is optional
                 # Its waiters are told what comes of it, not we.
@@ -150,6 +152,7 @@ class Lifetime:
 
     # What is handed out.
 
+    @clearing
     async def authorised(self) -> Mapping[str, str]:
         """The headers for a call, and an offer of them until somebody should think again."""
         urgent = self._urgent
@@ -447,6 +450,8 @@ class Lifetime:
             before, work = self.held, await self._renewal(spent)
             if self.may_ask is None:  # otherwise its failure may lead to a question
                 self._urgent = work
+                if work.done:  # by now, in another thread
+                    self._let_go(work)
             try:
                 with suppress(Abandoned):  # its event loop or its session ended; ours has not
                     record = await work.wait()
@@ -586,8 +591,14 @@ class Lifetime:
 
     def track(self, work: Work[Any], worth: float = CLOSE_DEADLINE) -> None:
         """Wait for *work* before everything is closed, for at most *worth* seconds."""
-        running = {other: its for other, its in self._works.items() if not other.done}
-        self._works = {**running, work: worth}
+        self._works[work] = worth
+        work.when_done(self._let_go)
+
+    def _let_go(self, work: Work[Any]) -> None:
+        """*work* is done: what came of it may be a secret, so nothing of it is kept."""
+        self._works.pop(work, None)
+        if self._urgent is work:
+            self._urgent = None
 
     @property
     def server(self) -> str:

@@ -15,7 +15,7 @@ from ._io.names import constant_length
 from ._io.threads import Breaker
 from ._sansio.device_authorization import Waiting
 from ._sansio.flow import dump, load
-from .errors import StoreError
+from .errors import InvalidResponse, StoreError
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -45,10 +45,12 @@ class PendingLogins:
         self._breaker = Breaker()
 
     async def keep(self, key: str, pending: Pending) -> None:
-        """Keep *pending* in the place of one before it. Raises StoreError."""
+        """Keep *pending* in the place of one before it. Raises StoreError; and InvalidResponse if
+        it is too large, see ``text_of``.
+        """
         if self._directory is None:
             raise _no_place()
-        await self._call(self._write, key, json.dumps(dump(pending)).encode())
+        await self._call(self._write, key, text_of(pending))
 
     async def probe(self) -> None:
         """Raise StoreError if nothing could be kept."""
@@ -100,6 +102,18 @@ class PendingLogins:
         with explaining(directory), suppress(FileNotFoundError), Folder.opened(directory) as folder:
             folder.remove(constant_length(key))
             folder.sync()
+
+
+def text_of(pending: Pending) -> bytes:
+    """How *pending* is kept. Raises InvalidResponse if it is larger than what would be read."""
+    text = json.dumps(dump(pending)).encode()
+    if len(text) > SIZE_MAX:
+        raise InvalidResponse(
+            "the device authorization response is too large to be kept; log in without --no-wait, "
+            "or report this to whoever runs the server",
+            reason="too_large",
+        )
+    return text
 
 
 def _no_place() -> StoreError:

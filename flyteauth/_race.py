@@ -25,7 +25,7 @@ from ._io.loopback import Loopback, listen
 from ._io.page import success
 from ._io.port_holder import holder
 from ._io.presenter import Attending, Presenter, Waiting
-from ._sansio.authorization_code import ENTROPY, AuthorizationCode
+from ._sansio.authorization_code import ENTROPY, AuthorizationCode, State as CodeState
 from ._sansio.client import Client
 from ._sansio.device_authorization import DeviceAuthorization, State as DeviceState
 from ._sansio.errors import ConfigError, Error, Expired, OAuth2Error
@@ -166,11 +166,8 @@ class Prompt:
                     plain_host=client.plain_host,
                     hidden=setup.secret_variables,
                 )
-
-                def redeem(uri: str, grants: Grants) -> Awaitable[Record]:
-                    event = RedirectReceived(uri, setup.clock.time())
-                    return grants.redeem(flow, flow.advance(state, event))
-
+                # No closure: its frame would keep the state for as long as somebody keeps an error.
+                redeem = partial(_redeem, flow, state)
                 async with launched if opens else nullcontext():
                     await self._run(race, effect, loopback, present, redeem)
             match race.outcome:
@@ -302,6 +299,12 @@ class _Bid:
         self.won = self._race.claim()
         keep = self._prompt.grants.keep if self.won else self._prompt.drop
         return await keep(client, token)
+
+
+async def _redeem(flow: AuthorizationCode, state: CodeState, uri: str, grants: Grants) -> Record:
+    """Redeem the code that *uri* came back with."""
+    event = RedirectReceived(uri, grants.setup.clock.time())
+    return await grants.redeem(flow, flow.advance(state, event))
 
 
 def attending(presenter: Presenter) -> Attending | None:

@@ -11,8 +11,9 @@ from attrs import evolve
 
 from ._login import Wish, finished, in_turn, probe, prompt_of, refuse_in_task
 from ._own_command import to_run
-from ._pending import Pending, PendingLogins
+from ._pending import Pending, PendingLogins, text_of
 from ._sansio.client import Client
+from ._sansio.device_authorization import DeviceCode, Waiting
 from ._sansio.record import Record
 from ._sansio.tokens import Token
 from ._surroundings import look_around
@@ -42,10 +43,16 @@ async def begin_log_in(life: Lifetime, *, insisted: bool) -> CodeNeeded:
     await pending_logins(setup).probe()  # before there is a code that somebody may approve
     why = "a login that somebody finishes later needs a code"
     await setup.notify(MethodChosen(setup.server, "device", why))
-    state, shown = await prompt.grants.begin_on_device(prompt.device_flow)
     endpoint = server.endpoint("token_endpoint")
-    pending = Pending(endpoint, prompt.client.client_id, server.issuer, state)
-    await pending_logins(setup).keep(setup.vault.key, pending)
+
+    def pending(state: Waiting) -> Pending:
+        return Pending(endpoint, prompt.client.client_id, server.issuer, state)
+
+    def check(code: DeviceCode) -> None:
+        text_of(pending(Waiting(code, code.expires_at)))  # now, before anybody may approve it
+
+    state, shown = await prompt.grants.begin_on_device(prompt.device_flow, check=check)
+    await pending_logins(setup).keep(setup.vault.key, pending(state))
     return shown
 
 
@@ -61,7 +68,7 @@ async def _resume(life: Lifetime, must_keep: bool, shared: Round) -> Record:
 
     setup = await life.set_up()
     kept, key = pending_logins(setup), setup.vault.key
-    pending = await kept.load(key)
+    pending = await _begun(kept, key)
     if pending is None:
         raise _nothing_pending(setup, f"no login to {setup.server} was begun")
     setup, target = await _target_of_person(life, shared)
@@ -85,7 +92,7 @@ async def _resume(life: Lifetime, must_keep: bool, shared: Round) -> Record:
             await forget()  # whatever becomes of us, for the code is spent
 
     async def approved() -> Record:
-        if await kept.load(key) is None:  # another program was quicker
+        if await _begun(kept, key) is None:  # another program was quicker
             there = await successor(setup, None, life.rejected)
             if there is None:
                 raise _nothing_pending(
@@ -106,6 +113,17 @@ async def _resume(life: Lifetime, must_keep: bool, shared: Round) -> Record:
     record = await in_turn(life, setup, approved, "device", Wish(must_keep))
     await forget()  # also if another program was quicker
     return record
+
+
+async def _begun(kept: PendingLogins, key: str) -> Pending | None:
+    """What was begun. It is removed if it is damaged: a secret that nobody can use."""
+    try:
+        return await kept.load(key)
+    except StoreError as error:
+        if error.reason == "corrupt":
+            with suppress(StoreError):
+                await kept.remove(key)
+        raise
 
 
 async def _target_of_person(life: Lifetime, shared: Round | None = None) -> tuple[Setup, Target]:

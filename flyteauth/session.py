@@ -24,6 +24,7 @@ from attrs import frozen
 from ._audience import Audience, OnTokenChange
 from ._io.clock import Clock, SystemClock
 from ._io.flights import Flights
+from ._io.frames import clearing
 from ._io.presenter import Presenter, person_present
 from ._lifetime import ANONYMOUS, FLIGHTS, Lifetime
 from ._sansio.http import Object
@@ -141,6 +142,7 @@ class Session:
     def __reduce__(self) -> tuple[object, ...]:
         return _revive, (type(self), self._life.source)
 
+    @clearing
     async def __aenter__(self) -> Self:
         await self._life.set_up()
         return self
@@ -153,6 +155,7 @@ class Session:
     ) -> None:
         await self.aclose()
 
+    @clearing
     async def aclose(self) -> None:
         """Wait for a reply in flight that must not be lost, and close all connections."""
         await self._life.aclose()
@@ -173,6 +176,7 @@ class Session:
             return self._offer.headers
         return None
 
+    @clearing
     async def token(self) -> Token | None:
         """A token that is good now; None where the control plane wants none.
 
@@ -181,6 +185,7 @@ class Session:
         held, _ = await self._life.current()
         return held.token
 
+    @clearing
     async def renew(self) -> Token | None:
         """The token that a renewal comes to which begins now, however good the one in hand is; who
         renews already is waited for. None where the control plane wants none.
@@ -191,6 +196,7 @@ class Session:
         held = await self._life.renew()
         return held.token
 
+    @clearing
     async def verify(self) -> Token | None:
         """A token that the control plane does not refuse, as far as it says: it is asked once, and
         a token that it refuses is renewed. None where it wants none.
@@ -231,6 +237,7 @@ class Session:
         """A proxy refused the credential of ``proxyCommand`` (a 407): it is fetched anew."""
         self._life.reject_proxy()
 
+    @clearing
     async def login(
         self, *, must_keep: bool = False, switch: bool = False, open_browser: bool = True
     ) -> Token | None:
@@ -257,6 +264,7 @@ class Session:
         held = await log_in(self._life, wish)
         return held.token
 
+    @clearing
     async def begin_login(self) -> CodeNeeded:
         """Show the code of a device login, keep the rest of it on this machine for
         ``resume_login``, in this process or another one, and return what was shown. A login that
@@ -270,6 +278,7 @@ class Session:
 
         return await begin_log_in(self._life, insisted=self._interactive)
 
+    @clearing
     async def resume_login(self, *, must_keep: bool = False) -> Token:
         """Wait until the person has approved the code that ``begin_login`` has shown, and log in;
         to be called again if it was cancelled or the network was away.
@@ -284,6 +293,7 @@ class Session:
         assert held.record is not None
         return held.record.token
 
+    @clearing
     async def import_login(self, source: Tool | None = None, *, must_keep: bool = False) -> Token:
         """Take over the login that another tool of Flyte's keeps in the keyring, and replace what
         is stored; the event Imported says which. Without a *source*, the first one that works.
@@ -299,6 +309,7 @@ class Session:
 
         return (await take_over(self._life, source, must_keep=must_keep)).token
 
+    @clearing
     async def export_login(self, *targets: Tool) -> None:
         """Write the login to where each of *targets* keeps its own in the keyring, in place of it;
         the event Exported says so of each. See ``import_login`` on what becomes of it.
@@ -310,6 +321,7 @@ class Session:
 
         await hand_out(self._life, targets)
 
+    @clearing
     async def logout(self, *, everywhere: bool = False) -> LoggedOut:
         """Forget the login on this machine, whatever the network does, and ask the server to
         revoke its tokens (RFC 7009). Other sessions of this identity stop using it at once. The
@@ -350,6 +362,7 @@ class Session:
         await setup.notify(outcome)
         return outcome, record
 
+    @clearing
     async def whoami(self) -> Identity | None:
         """Who the control plane takes us for; None where it knows nobody.
 
@@ -360,6 +373,7 @@ class Session:
 
         return (await self._reply(USER_INFO, {})).identity()
 
+    @clearing
     async def call(self, procedure: str, message: object) -> Object:
         """One unary call to the control plane over Connect, in JSON, with our credentials.
 
@@ -369,10 +383,12 @@ class Session:
         """
         return (await self._reply(procedure, message)).read()
 
+    @clearing
     async def settings(self) -> Settings:
         """What arguments, environment and file come to. Raises ConfigError."""
         return (await self._life.set_up()).settings
 
+    @clearing
     async def origins(self, also: Iterable[str] = (), *, data_plane: bool = True) -> Origins:
         """Where the headers may be sent: to the endpoint's origin, to *also*, which are origins
         like ``https://files.example.com``, and over https to the control plane's data plane.

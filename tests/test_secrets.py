@@ -23,6 +23,7 @@ from urllib.parse import parse_qs, unquote_plus, urlsplit
 import anyio
 import pytest
 
+from flyteauth import SyncSession
 from flyteauth._io.store import keyring as keyring_module
 from flyteauth._io.store.ring import Ring
 from flyteauth._io.terminal import Terminal
@@ -220,6 +221,11 @@ def told(error: BaseException) -> str:
     return "\n".join(parts)
 
 
+def reported(error: BaseException) -> str:
+    """The same as those report it who capture the variables of each function."""
+    return "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+
+
 class Hasty:
     """A clock that does not wait: back-off takes no time."""
 
@@ -275,6 +281,7 @@ class Life:
         assert not leaks
         for error in self.errors:
             self.witness.assert_absent(f"a {type(error).__name__}", told(error))
+            self.witness.assert_absent(f"a reported {type(error).__name__}", reported(error))
             assert "\n" not in str(error)
             assert "\x1b" not in str(error)
 
@@ -489,6 +496,21 @@ async def test_an_answer_that_cannot_be_read_is_not_shown(
     session = plane.session(auth_type, on_event=events.append, presenter=Terminal())
     await Life(session, witness, events).live()
     check_surroundings(witness, logs, spawned, capfd)
+
+
+@pytest.mark.req("SEC-02")
+def test_an_exception_in_code_that_blocks_shows_no_secret_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plane = Plane()
+    witness = Witness(plane.plane, MANGLED["another token_type"])
+    monkeypatch.setattr(plane.plane, "handle", witness.handle)
+    with SyncSession(of=plane.session("ClientSecret")) as session:
+        for step in (session.login, session.token, session.headers, session.renew, session.whoami):
+            with pytest.raises(Error) as caught:
+                step()
+            witness.assert_absent("a report", reported(caught.value))
+    assert "access_token" in witness.secrets.values()
 
 
 # Configuration.

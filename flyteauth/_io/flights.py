@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
@@ -31,14 +32,18 @@ class Round:
 
 
 class Flights:
-    """Work in progress, by key; across tasks, event loops and threads."""
+    """Work in progress, by key; across tasks, event loops and threads.
+
+    What is over is let go at once, for its outcome may be a secret; those who joined it have it.
+    """
 
     def __init__(self) -> None:
         self._forget()
         _LIVE.add(self)
 
     def _forget(self) -> None:
-        self._mutex = threading.Lock()
+        # An eager task may be over, or join another flight, before start has returned.
+        self._mutex = threading.RLock()
         self._works: dict[Hashable, Work[Any]] = {}
         self._rounds: dict[Hashable, Round] = {}  # of the works that are shared
 
@@ -55,7 +60,8 @@ class Flights:
         with self._mutex:
             work = self._in_progress(key)
             if work is None:
-                work = self._works[key] = start(function, optional=optional)
+                work = start(function, optional=optional)
+                self._add(key, work)
             return work
 
     async def share(self, key: Hashable, function: Callable[[Round], Awaitable[T]]) -> T:
@@ -70,7 +76,8 @@ class Flights:
                 theirs = self._in_progress(key)
                 if theirs is None:
                     ours: Work[T] = Work()
-                    self._works[key], self._rounds[key] = ours, shared
+                    self._rounds[key] = shared
+                    self._add(key, ours)
                     break
                 shared = self._rounds[key]
             with suppress(Abandoned):
@@ -88,10 +95,18 @@ class Flights:
         return value
 
     def _in_progress(self, key: Hashable) -> Work[Any] | None:
-        for over in [other for other, work in self._works.items() if work.done]:
-            del self._works[over]
-            self._rounds.pop(over, None)
-        return self._works.get(key)
+        work = self._works.get(key)
+        return None if work is None or work.done else work
+
+    def _add(self, key: Hashable, work: Work[Any]) -> None:
+        self._works[key] = work
+        work.when_done(partial(self._remove, key))
+
+    def _remove(self, key: Hashable, work: Work[Any]) -> None:
+        with self._mutex:
+            if self._works.get(key) is work:  # and not its successor
+                del self._works[key]
+                self._rounds.pop(key, None)
 
 
 _LIVE: Final = WeakSet[Flights]()

@@ -60,6 +60,7 @@ class Work(Generic[T]):
         self._value: list[T] = []
         self._error: BaseException | None = None
         self._waiters: dict[object, _Crowd] = {}  # by the event loop that they wait on
+        self._callbacks: list[Callable[[Work[T]], object]] = []
 
     @property
     def done(self) -> bool:
@@ -97,6 +98,16 @@ class Work(Generic[T]):
             if alone:
                 self.cancel()
 
+    def when_done(self, callback: Callable[[Work[T]], object]) -> None:
+        """Call *callback*, which must not block, with this work once it is done: at once if it is
+        already, or else before its waiters are told, in whatever thread it ends.
+        """
+        with self._lock:
+            if not self.done:
+                self._callbacks.append(callback)
+                return
+        callback(self)
+
     @property
     def waiting(self) -> int:
         """How many wait just now."""
@@ -121,6 +132,9 @@ class Work(Generic[T]):
             self._value.extend(values)
             self._error = error
             waiters = list(self._waiters.items())
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback(self)
         for loop, crowd in waiters:
             # A loop that has ended has no waiters any more.
             with suppress(RuntimeError):

@@ -41,6 +41,10 @@ if TYPE_CHECKING:
 # request which must not be repeated never meets a closing connection.
 KEEP_ALIVE: Final = 1.5
 CLOSE_DEADLINE: Final = 2.0
+# With all interim responses before it, of which each costs more than it weighs; honest heads have a
+# tenth of this. Little of it at once, so that others have their turn on the event loop.
+HEAD_MAX: Final = 32 * 1024
+HEAD_PIECE: Final = 4096
 # A body in pieces of a few octets costs a thousand times what it weighs: honest ones have hundreds.
 CHUNKS_MAX: Final = 4096
 CHUNKS_AT_ONCE: Final = 64  # before others have their turn on the event loop
@@ -96,13 +100,13 @@ class HttpxTransport:
         if not is_secure(request.url, self._plain_host):
             text = "credentials travel over https only, and this URL is not one"
             return self._failed("insecure", text, sent=False)
-        ours = _ours.set(True)
-        try:
-            with anyio.move_on_after(self._deadline) as scope:
-                trail = _Trail(self._clock, scope)
+        with anyio.move_on_after(self._deadline) as scope:
+            trail = _Trail(self._clock, scope)
+            token = _ours.set(trail)
+            try:
                 return await self._send(request, trail)
-        finally:
-            _ours.reset(ours)
+            finally:
+                _ours.reset(token)
         if self._closed:
             return self._failed("protocol", "the session was closed", sent=trail.sent)
         return self._failed("timeout", f"no answer within {self._deadline:g} s", sent=trail.sent)
@@ -118,6 +122,9 @@ class HttpxTransport:
         proxy = self._proxies[where]
         try:
             return await self._exchange(request, trail, proxy)
+        except _HeadTooLarge:
+            text = f"what comes before the answer is larger than {HEAD_MAX} bytes"
+            return self._failed("too_large", text, sent=trail.sent)
         except (
             httpx.HTTPError,
             httpx.InvalidURL,
@@ -368,6 +375,7 @@ class _Trail:
         self.scope = scope
         self.at: float | None = None
         self.answered = False
+        self.heard = 0  # before the answer, in bytes
         self.stream: _Closable | None = None
 
     @property
@@ -375,8 +383,11 @@ class _Trail:
         return self.at is not None
 
     async def __call__(self, name: str, info: dict[str, Any]) -> None:
-        if name.endswith(".connect_tcp.complete"):
+        if name.endswith(".start_tls.complete"):
+            _bound(info["return_value"])
+        elif name.endswith(".connect_tcp.complete"):
             self.stream = info["return_value"]
+            _bound(info["return_value"])
         elif (
             name.endswith(".send_request_headers.started")
             and info["request"].method != b"CONNECT"
@@ -385,14 +396,40 @@ class _Trail:
             self.at = self._clock.time()
 
 
+class _HeadTooLarge(Exception):
+    """More has come before an answer than is read."""
+
+
+def _bound(stream: Any) -> None:
+    """Read no more from *stream*, which httpcore has opened, than HEAD_MAX before each answer.
+
+    httpcore skips interim responses without a word and without an end.
+    """
+    read = stream.read
+
+    async def bounded(max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        trail = _ours.get()
+        if trail is None or trail.answered:
+            data: bytes = await read(max_bytes, timeout)
+            return data
+        data = await read(min(max_bytes, HEAD_PIECE), timeout)
+        trail.heard += len(data)
+        if trail.heard > HEAD_MAX:
+            raise _HeadTooLarge
+        return data
+
+    stream.read = bounded
+
+
+_ours: ContextVar[_Trail | None] = ContextVar("flyteauth_request", default=None)
+
 # Logs.
 
-_ours: ContextVar[bool] = ContextVar("flyteauth_request", default=False)
 _TALKATIVE: Final = ("httpcore.http11", "httpcore.http2", "httpcore.socks")
 
 
 def _is_not_ours(record: logging.LogRecord) -> bool:
-    return not _ours.get()
+    return _ours.get() is None
 
 
 def _hide_secrets_from_logs() -> None:

@@ -145,6 +145,9 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "10,000 headers": reply(headers=tuple(f"x-{number}: y" for number in range(10_000))),
     "headers without end": endless(_HEAD, chunk=b"x: y\r\n" * 10_000),
     "interim responses without end": endless(b"", chunk=b"HTTP/1.1 103 Early\r\n\r\n" * 1000),
+    "interim responses with headers without end": endless(
+        b"", chunk=(b"HTTP/1.1 103 Early\r\n" + b"x: y\r\n" * 40 + b"\r\n") * 250
+    ),
     "trailers without end": endless(
         _HEAD + b"transfer-encoding: chunked\r\n\r\n0\r\n", chunk=b"x: y\r\n" * 10_000
     ),
@@ -229,7 +232,6 @@ SLOW = frozenset(
         "silence",
         "a head byte by byte",
         "a body byte by byte",
-        "interim responses without end",
     }
 )
 HEAVY = (
@@ -239,6 +241,8 @@ HEAVY = (
     "chunks without end",
     "a header of 1 MB",
     "headers without end",
+    "interim responses without end",
+    "interim responses with headers without end",
     "trailers without end",
     "a gzip bomb",
     "gzip that is not said",

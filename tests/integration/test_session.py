@@ -8,11 +8,13 @@ import anyio
 import pytest
 from attrs import evolve
 
+from flyteauth import _grants as grants_module
 from flyteauth._io.store.memory import MemoryStore
 from flyteauth._sansio.flow import RequestFailed, ResponseReceived
 from flyteauth._sansio.http import Request, Response
 from flyteauth._sansio.record import Record
 from flyteauth.errors import (
+    Expired,
     FlowError,
     InteractionRequired,
     InvalidResponse,
@@ -20,7 +22,7 @@ from flyteauth.errors import (
     StoreError,
     Unreachable,
 )
-from flyteauth.events import CodeNeeded, LoggedIn, Refreshed, Warned
+from flyteauth.events import AuthEvent, CodeNeeded, LoggedIn, Refreshed, Warned
 from tests.concurrency import all_at_once
 
 from .plane import ENDPOINT, Person, Plane
@@ -1004,6 +1006,51 @@ async def test_a_plain_host_that_the_user_allows_is_reached_for_everything() -> 
         assert (await session.logout()).remote_revoked
     assert person.saw(Warned) == 1
     assert {request.url.startswith(remote) for request in plane.requests} == {True}
+
+
+class Hurrying(Person):
+    """Time passes while the code is entered: when the first poll is sent, so little is left."""
+
+    def __init__(self, plane: Plane, left: float) -> None:
+        super().__init__(plane.plane)
+        self._clock = plane.clock
+        self._left = left
+
+    async def show(self, event: AuthEvent) -> None:
+        await super().show(event)
+        if isinstance(event, CodeNeeded):
+            self._clock.now = event.expires_at - 5.0 - self._left
+
+
+@pytest.mark.req("DEV-09")
+async def test_a_poll_that_hangs_ends_with_the_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grants_module, "POLL_GRACE", 0.0)
+    plane = Plane(device_interval=5)
+
+    async def hang(name: str) -> None:
+        if name == DEVICE:
+            await anyio.sleep_forever()
+
+    plane.after = hang
+    with anyio.fail_after(5):
+        async with plane.session(presenter=Hurrying(plane, 0.125)) as session:
+            with pytest.raises(Expired):
+                await session.login()
+    assert plane.asked[DEVICE] == 1
+
+
+@pytest.mark.req("DEV-09")
+async def test_the_answer_to_the_last_poll_may_come_when_the_code_has_ended() -> None:
+    plane = Plane(device_interval=5)
+
+    async def late(name: str) -> None:
+        if name == DEVICE:
+            plane.clock.now += 1.0
+
+    plane.after = late
+    async with plane.session(presenter=Hurrying(plane, 2.0**-20)) as session:
+        assert await session.login() is not None
+    assert plane.asked[DEVICE] == 1
 
 
 @pytest.mark.req("DEV-14")

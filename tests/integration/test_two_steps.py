@@ -7,6 +7,7 @@ import stat
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import anyio
 import pytest
@@ -16,12 +17,14 @@ from flyteauth._io.flights import Flights
 from flyteauth._io.store.memory import MemoryStore
 from flyteauth._pending import PendingLogins
 from flyteauth._sansio.flow import RequestFailed
+from flyteauth._sansio.http import Request, Response
 from flyteauth.devserver.serve import Running
 from flyteauth.errors import (
     ConfigError,
     Error,
     Expired,
     InteractionRequired,
+    InvalidResponse,
     MissingMetadata,
     OAuth2Error,
     StoreError,
@@ -226,9 +229,33 @@ async def test_a_file_that_is_damaged_is_an_error_and_the_next_beginning_mends_i
     with pytest.raises(StoreError) as caught:
         await world.resume()
     assert caught.value.reason == "corrupt"
+    assert world.pending == []  # it may hold a code, and nobody can use it
+    with pytest.raises(InteractionRequired):
+        await world.resume()
     shown = await world.begin()
     world.plane.plane.approve(shown.user_code)
     await world.resume()
+
+
+async def test_a_login_that_could_not_be_read_again_is_not_begun(world: World) -> None:
+    before = await world.begin()
+    (file,) = world.pending
+    text, handle = file.read_bytes(), world.plane.plane.handle
+
+    def long(request: Request, at: float) -> Response:
+        response = handle(request, at)
+        if urlsplit(request.url).path != DEVICE_ENDPOINT:
+            return response
+        members = json.loads(response.body) | {"device_code": "d" * 262_144}
+        return Response(200, response.headers, json.dumps(members).encode())
+
+    world.plane.plane.handle = long  # type: ignore[method-assign]
+    with pytest.raises(InvalidResponse, match="without --no-wait") as caught:
+        await world.begin()
+    assert caught.value.reason == "too_large"
+    assert world.desk.all(CodeNeeded) == [before]  # nobody approves what is in vain
+    assert file.read_bytes() == text
+    assert world.pending == [file]
 
 
 async def test_a_logout_forgets_what_was_begun(world: World) -> None:

@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import asyncio
+import gc
+import sys
+import weakref
+from typing import Any
+
 import anyio
 import anyio.to_thread
 import pytest
@@ -131,7 +137,85 @@ async def test_what_nobody_waited_for_any_more_is_begun_with_all_of_its_time() -
     job.now = 30.0
     assert await flights.share("key", job) == 3
     assert job.elapsed == [0.0] * 3
-    assert len(flights._rounds) == 1
+    assert not flights._rounds
+
+
+class Outcome(Exception):
+    """What a flight came to, which may be a secret."""
+
+
+@pytest.mark.req("COD-06")
+@pytest.mark.parametrize("how", ["join", "share"])
+@pytest.mark.parametrize("fails", [False, True])
+async def test_what_a_flight_came_to_is_kept_only_by_those_who_joined_it(
+    how: str, fails: bool
+) -> None:
+    flights = Flights()
+    left = list[weakref.ref[Outcome]]()
+
+    async def fly(_: Round | None = None) -> Outcome:
+        await anyio.lowlevel.checkpoint()
+        outcome = Outcome()
+        left.append(weakref.ref(outcome))
+        if fails:
+            raise outcome
+        return outcome
+
+    async def take() -> None:
+        work = flights.join("key", fly).wait() if how == "join" else flights.share("key", fly)
+        try:
+            assert isinstance(await work, Outcome)
+        except Outcome:
+            assert fails
+
+    for _ in range(2):
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(take)
+    gc.collect()
+    assert [ref() for ref in left] == [None, None]
+    assert not flights._works
+    assert not flights._rounds
+
+
+async def test_whoever_comes_when_a_flight_is_over_begins_another_one() -> None:
+    """Also before those who waited for it have been told."""
+    flights, job = Flights(), Job()
+    first = flights.join("key", job)
+    successors = list[int]()
+
+    def join(_: object) -> None:
+        job.go = anyio.Event()
+        successors.append(id(flights.join("key", job)))
+
+    first.when_done(join)
+    await job.started.wait()
+    job.go.set()
+    assert await first.wait() == 1
+    second = flights.join("key", job)
+    assert successors == [id(second)]
+    job.go.set()
+    assert await second.wait() == 2
+    assert not flights._works
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks are never eager")
+async def test_a_task_may_be_eager(anyio_backend_name: str) -> None:
+    if anyio_backend_name != "asyncio":
+        return
+    flights = Flights()
+
+    async def inner() -> int:
+        return 1
+
+    async def outer() -> int:
+        return await flights.join("inner", inner).wait() + 1
+
+    eager: Any = asyncio
+    asyncio.get_running_loop().set_task_factory(eager.eager_task_factory)
+    with anyio.fail_after(10.0):
+        assert await flights.join("outer", outer).wait() == 2
+    assert not flights._works
 
 
 async def test_flights_are_shared_across_threads_and_event_loops(anyio_backend: str) -> None:

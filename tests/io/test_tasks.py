@@ -61,6 +61,32 @@ async def test_everyone_who_waits_gets_the_value() -> None:
     assert await work.wait() == "value"
 
 
+async def test_who_asks_is_called_once_when_the_work_is_done_and_before_its_waiters() -> None:
+    gate, seen = Gate(), list[str]()
+    work = start(gate.work)
+
+    def note(done: Work[object]) -> None:
+        assert done is work
+        assert done.done
+        seen.append("called")
+
+    async def wait() -> None:
+        await work.wait()
+        seen.append("told")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await wait_for_waiters(work, 1)
+        work.when_done(note)
+        assert not seen
+        gate.event.set()
+    work.settle("again")
+    assert seen == ["called", "told"]
+    work.when_done(note)
+    assert seen == ["called", "told", "called"]
+    assert not work._callbacks
+
+
 async def test_none_is_a_value_too() -> None:
     async def nothing() -> None:
         await anyio.lowlevel.checkpoint()

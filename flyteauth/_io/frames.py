@@ -1,0 +1,71 @@
+"""
+What a traceback keeps: the variables of each function that the exception went through. Whoever
+keeps the exception keeps them alive, and some error reporters show them; there are secrets among
+them.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
+from functools import wraps
+from types import FrameType
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+def clearing(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """*function*, whose exceptions tell where they come from, but not with what variables."""
+
+    @wraps(function)
+    async def cleared(*args: P.args, **named: P.kwargs) -> T:
+        try:
+            return await function(*args, **named)
+        except BaseException as error:
+            clear(error)
+            raise
+
+    return cleared
+
+
+def clear(error: BaseException) -> None:
+    """Forget the variables of those functions of ours that ended with *error*, or with an exception
+    that led to it. Those of others are theirs.
+    """
+    for one in _chain(error):
+        traceback = one.__traceback__
+        while traceback is not None:
+            frame = traceback.tb_frame
+            if frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE and _ended(frame):
+                with suppress(RuntimeError):  # it goes on after all
+                    frame.clear()
+            traceback = traceback.tb_next
+
+
+def _ended(frame: FrameType) -> bool:
+    """Whether *frame* is over. One that only waits must be left alone: before Python 3.13, clearing
+    it would end its coroutine.
+
+    Only a frame that is over owns its code; until then the coroutine or the interpreter does.
+    """
+    return any(one is frame.f_code for one in gc.get_referents(frame))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """*error* and all that led to it, suppressed or not."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        waiting += [one.__cause__, one.__context__]
+        if isinstance(one, BaseExceptionGroup):
+            waiting += one.exceptions
