@@ -10,7 +10,7 @@ from typing import Final, Literal
 from .client import Client, join_scopes
 from .errors import ConfigError
 from .flow import Backoff, Exchange, ResponseReceived
-from .id_token import check_refreshed
+from .id_token import check_refreshed, unverified
 from .tokens import Token, parse_token, raise_failure
 
 # Callers wait for a renewal: a server that wants to be left alone for longer is an error that
@@ -30,11 +30,18 @@ def client_credentials(client: Client, scopes: tuple[str, ...] = ()) -> Exchange
     return Exchange(request, parse)
 
 
-def refresh(client: Client, token: Token, scopes: tuple[str, ...] = ()) -> Exchange[Token]:
+def refresh(
+    client: Client, token: Token, scopes: tuple[str, ...] = (), *, verified: bool = True
+) -> Exchange[Token]:
     """RFC 6749 §6. *scopes* may only narrow what *token* was granted; none asks for the same.
 
-    What the response does not send again still holds: the refresh token, the scopes.
+    What the response does not send again still holds: the refresh token, the scopes. *verified*
+    says whether TLS certificates are checked. Where they are not, a login with an ID token is not
+    refreshed: the new one could not be accepted, and the refresh token would be spent for nothing.
     """
+    identified = token.id_token is not None and "openid" in token.scopes
+    if identified and not verified:  # OpenID Connect Core §3.1.3.7 item 6
+        raise unverified()
     if wider := sorted(set(scopes) - set(token.scopes)):
         raise ConfigError(
             f"scopes {', '.join(wider)} were not granted at login; log in again to ask for them",
@@ -46,10 +53,10 @@ def refresh(client: Client, token: Token, scopes: tuple[str, ...] = ()) -> Excha
 
     def parse(received: ResponseReceived) -> Token:
         fresh = parse_token(received, client, scopes or token.scopes)
-        if token.id_token is None or "openid" not in token.scopes:
+        if not identified:
             fresh = fresh.replace(id_token=None)  # nobody asked for it, nobody checks it
         elif fresh.id_token is not None:
-            check_refreshed(fresh.id_token, token.id_token, client)
+            check_refreshed(fresh, token.id_token or "", client, at=received.at)
         return fresh.succeeding(token)
 
     return Exchange(request, parse)
