@@ -107,7 +107,7 @@ class AuthorizationCode(Flow[State, Token]):
         """*entropy*: 96 fresh octets from the operating system. *redirect_uri* is listening."""
         assert len(entropy) == ENTROPY
         methods = self.client.server.code_challenge_methods_supported
-        if methods and "S256" not in methods:  # RFC 9700 §2.1.1
+        if methods is not None and "S256" not in methods:  # RFC 9700 §2.1.1
             raise MissingMetadata(
                 "the authorization server does not support PKCE with S256; "
                 "log in with another authType",
@@ -207,7 +207,10 @@ class AuthorizationCode(Flow[State, Token]):
         if not same(redirect.get("state", ""), state.state):
             raise _refused("state", "belongs to another login")
         issuer, expected = redirect.get("iss"), self.client.server.issuer
-        if None not in {issuer, expected} and issuer != expected:  # RFC 9207 §2.4
+        promised = self.client.server.authorization_response_iss_parameter_supported
+        # RFC 9207 §2.4. Without an issuer to compare with, a server that promises to name itself
+        # is refused, and what any other one sends is unknown to us.
+        if issuer not in {None, expected} and (promised or expected is not None):
             raise _refused("iss", "comes from another authorization server")
         error, code = redirect.get("error"), redirect.get("code")
         if (error and code) or redirect.keys() & {"access_token", "id_token"}:
@@ -218,7 +221,7 @@ class AuthorizationCode(Flow[State, Token]):
                 hint = f"it may not know prompt={self.prompt}; log out there first, then log in"
                 raise OAuth2Error(error, description, hint=hint)
             raise oauth2_error(error, description, page)
-        if issuer is None and self.client.server.authorization_response_iss_parameter_supported:
+        if issuer is None and promised:
             raise _refused("iss_missing", "does not say which authorization server it is from")
         if not code:
             raise _refused("no_code", "carries no code")

@@ -414,18 +414,20 @@ def test_too_little_entropy_is_a_bug(size: int) -> None:
 
 @pytest.mark.req("META-13")
 def test_a_server_that_rules_out_s256_is_refused_one_that_says_nothing_is_not() -> None:
-    ruled_out: list[tuple[str, ...]] = [("plain",), ("plain", "s256")]
+    ruled_out: list[tuple[str, ...]] = [("plain",), ("plain", "s256"), ()]
     for methods in ruled_out:
         server = evolve(SERVER, code_challenge_methods_supported=methods)
         with pytest.raises(MissingMetadata) as raised:
             AuthorizationCode(Client(server, "cli")).start(bytes(96), REDIRECT_URI)
         assert raised.value.reason == "pkce"
         proper(raised.value)
-    fine: list[tuple[str, ...]] = [(), ("S256",), ("plain", "S256")]
-    for methods in fine:
-        server = evolve(SERVER, code_challenge_methods_supported=methods)
+    fine: list[tuple[str, ...] | None] = [None, ("S256",), ("plain", "S256")]
+    for allowed in fine:
+        server = evolve(SERVER, code_challenge_methods_supported=allowed)
         flow = AuthorizationCode(Client(server, "cli"))
-        assert browser(flow, flow.start(bytes(96), REDIRECT_URI))["state"]
+        asked = browser(flow, flow.start(bytes(96), REDIRECT_URI))
+        assert asked["state"]
+        assert asked["code_challenge_method"] == "S256"
 
 
 @pytest.mark.req("META-14")
@@ -536,6 +538,22 @@ def test_another_issuer_is_refused_and_its_error_not_shown(
 def test_our_issuer_is_welcome_even_if_nobody_promised_it() -> None:
     event = redirect(code="A", state=STATE, iss="https://as.example")
     assert isinstance(FLOW.advance(AUTHORIZING, event), Redeeming)
+
+
+@pytest.mark.req("CBK-12")
+@pytest.mark.parametrize("promised", [True, False])
+def test_an_issuer_that_cannot_be_compared_is_refused_where_it_is_promised(
+    promised: bool,  # noqa: FBT001
+) -> None:
+    """Endpoints may be configured alone: then what a server sends unasked means nothing to us."""
+    server = evolve(SERVER, issuer=None, authorization_response_iss_parameter_supported=promised)
+    flow = AuthorizationCode(Client(server, "cli"))
+    event = redirect(code="A", state=STATE, iss="https://evil.example")
+    if promised:
+        assert refused(event, flow).reason == "iss"
+        assert refused(redirect(code="A", state=STATE), flow).reason == "iss_missing"
+    else:
+        assert isinstance(flow.advance(AUTHORIZING, event), Redeeming)
 
 
 @pytest.mark.req("CBK-13")
