@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from .._identity import identity, store_kind
-from .._sansio.errors import duration
+from .._sansio.errors import duration, quote
 from .._sansio.value import Value
 from .._stored import Kept, look, settings_of
 from ..errors import ConfigError, Error, StoreError
@@ -82,7 +82,7 @@ class Standing(Value, hidden=("environ",)):
             return f"Not logged in to {server}."
         if not self.is_authorised:
             return f"The login to {server} is over."
-        who = self.record.subject
+        who = quote(self.record.subject or "")
         return f"Logged in to {server} as {who}." if who else f"Logged in to {server}."
 
     def rows(self) -> Iterator[tuple[str, str]]:

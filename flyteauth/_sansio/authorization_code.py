@@ -16,6 +16,7 @@ from attrs import field, frozen
 
 from .client import PROTOCOL, Client, join_scopes
 from .errors import (
+    ConfigError,
     InvalidResponse,
     MissingMetadata,
     OAuth2Error,
@@ -44,6 +45,7 @@ from .tokens import Token, oauth2_error, parse_token
 
 ENTROPY: Final = 96  # octets: 32 each for state, verifier and nonce (RFC 7636 §4.1, RND-01)
 ATTEMPTS: Final = 3
+URI_MAX: Final = 8192  # characters; servers commonly take no longer ones
 
 # What a server may answer that does not like a prompt (OpenID Connect Core §3.1.2.6; OpenID
 # Connect Unmet Authentication Requirements §3).
@@ -194,10 +196,17 @@ class AuthorizationCode(Flow[State, Token]):
         }
         if self.prompt is not None:
             parameters["prompt"] = self.prompt
-        return add_query(
+        uri = add_query(
             self.client.server.endpoint("authorization_endpoint"),
             [(name, value) for name, value in parameters.items() if value],
         )
+        if len(uri) > URI_MAX:  # no half of it would do
+            raise ConfigError(
+                f"the address to log in at has {len(uri)} characters, too many for a browser; "
+                "check what is asked for: clientId, scopes, audience and the endpoint",
+                reason="authorization_uri",
+            )
+        return uri
 
     def _code(self, state: Authorizing, uri: str) -> str:
         """The code in a redirect, once everything else about it is right: first the state, so

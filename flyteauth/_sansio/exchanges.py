@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from .client import Client, join_scopes
-from .errors import ConfigError
+from .errors import ConfigError, InvalidResponse
 from .flow import Backoff, Exchange, ResponseReceived
-from .id_token import check_refreshed, unverified
+from .id_token import OUT_OF_TIME, check_refreshed, unverified
 from .tokens import Token, parse_token, raise_failure
 
 # Callers wait for a renewal: a server that wants to be left alone for longer is an error that
@@ -35,7 +35,8 @@ def refresh(
 ) -> Exchange[Token]:
     """RFC 6749 §6. *scopes* may only narrow what *token* was granted; none asks for the same.
 
-    What the response does not send again still holds: the refresh token, the scopes. *verified*
+    What the response does not send again still holds: the refresh token, the scopes, the ID token
+    (also where the new one is out of its time). *verified*
     says whether TLS certificates are checked. Where they are not, a login with an ID token is not
     refreshed: the new one could not be accepted, and the refresh token would be spent for nothing.
     """
@@ -56,7 +57,14 @@ def refresh(
         if not identified:
             fresh = fresh.replace(id_token=None)  # nobody asked for it, nobody checks it
         elif fresh.id_token is not None:
-            check_refreshed(fresh, token.id_token or "", client, at=received.at)
+            try:
+                check_refreshed(fresh, token.id_token or "", client, at=received.at)
+            except InvalidResponse as error:
+                # The refresh token may just have been rotated: a clock that is wrong must not
+                # cost the login, only what it cannot date.
+                if error.reason not in OUT_OF_TIME:
+                    raise
+                fresh = fresh.replace(id_token=None)
         return fresh.succeeding(token)
 
     return Exchange(request, parse)

@@ -13,11 +13,14 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Any, Final
 
 from .client import Client
-from .errors import InvalidResponse, quote
+from .errors import InvalidResponse, cut
 from .http import Object, json_object
 from .tokens import Token
 
 SKEW: Final = 60.0
+OUT_OF_TIME: Final = frozenset({"id_token.exp", "id_token.iat"})
+"""Reasons that a clock may be to blame for, and nobody who answers in the place of another."""
+
 _COMPACT: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 _HASHES: Final = {"256": hashlib.sha256, "384": hashlib.sha384, "512": hashlib.sha512}
 _ALGORITHMS: Final = frozenset(
@@ -51,8 +54,8 @@ def check_refreshed(token: Token, before: str, client: Client, *, at: float) -> 
         raise _refused("sub", "is about somebody else")
     if "nonce" in claims and claims["nonce"] != earlier.get("nonce"):
         raise _refused("nonce", "answers another login")
-    _check_times(claims, at)
     _check_hash(token.access_token, algorithm, claims)
+    _check_times(claims, at)  # last: see OUT_OF_TIME
 
 
 def unverified() -> InvalidResponse:
@@ -84,7 +87,7 @@ def subject(id_token: str) -> str | None:
     """Whom a checked ID token is about: something to show, never to decide by."""
     _, claims = _open(id_token)
     shown = claims.get("preferred_username") or claims.get("email") or claims.get("sub")
-    return quote(shown) if isinstance(shown, str) else None
+    return cut(shown) if isinstance(shown, str) else None
 
 
 def _check_party(claims: Object, client: Client) -> None:

@@ -412,6 +412,27 @@ def test_too_little_entropy_is_a_bug(size: int) -> None:
         FLOW.start(bytes(size), REDIRECT_URI)
 
 
+@pytest.mark.req("ERR-01")
+@pytest.mark.parametrize("more", [0, 1])
+def test_an_address_that_is_too_long_for_a_browser_is_not_cut(more: int) -> None:
+    def flow(client_id: str) -> AuthorizationCode:
+        return AuthorizationCode(Client(SERVER, client_id))
+
+    def opened(flow: AuthorizationCode) -> str:
+        effect = flow.effect(flow.start(bytes(96), REDIRECT_URI))
+        assert isinstance(effect, OpenBrowser)
+        return effect.authorization_uri
+
+    client_id = "c" * (8192 - len(opened(flow(""))) - len("client_id=&") + more)
+    if not more:
+        assert len(opened(flow(client_id))) == 8192
+        return
+    with pytest.raises(ConfigError, match="8193 characters") as raised:
+        opened(flow(client_id))
+    assert raised.value.reason == "authorization_uri"
+    proper(raised.value)
+
+
 @pytest.mark.req("META-13")
 def test_a_server_that_rules_out_s256_is_refused_one_that_says_nothing_is_not() -> None:
     ruled_out: list[tuple[str, ...]] = [("plain",), ("plain", "s256"), ()]

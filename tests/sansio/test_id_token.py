@@ -236,7 +236,7 @@ def test_a_refreshed_id_token_may_leave_out_the_nonce_and_be_newer() -> None:
         ({"sub": None}, None),
         ({"preferred_username": 5}, None),
         ({"preferred_username": "", "email": None}, "alice"),
-        ({"preferred_username": "x\x1b" * 300}, ("x\\x1b" * 60)[:299] + "…"),
+        ({"preferred_username": "x" * 301}, "x" * 299 + "…"),
     ],
 )
 def test_whom_a_token_is_about(claims: dict[str, Any], shown: str | None) -> None:
