@@ -99,3 +99,11 @@ def test_what_a_server_lists_is_cut(home: Home) -> None:
         ended = bearable(home.run("token", "--config", str(config)))
     assert ended.status == 1
     assert f"it lists {'x' * 299}…" in ended.err
+
+
+@pytest.mark.req("ERR-01")
+def test_an_issuer_that_a_server_names_is_cut(home: Home) -> None:
+    issuer = f"https://as.example/{ENDLESS}"
+    with control_plane(GetOAuth2Metadata={"issuer": issuer}) as server:
+        ended = bearable(home.run("doctor", "--endpoint", endpoint(server)))
+    assert f"{issuer[:299]}… logs in" in " ".join(ended.out.split())
