@@ -35,13 +35,13 @@ def refresh(
 ) -> Exchange[Token]:
     """RFC 6749 §6. *scopes* may only narrow what *token* was granted; none asks for the same.
 
-    What the response does not send again still holds: the refresh token, the scopes, the ID token
-    (also where the new one is out of its time). *verified*
-    says whether TLS certificates are checked. Where they are not, a login with an ID token is not
-    refreshed: the new one could not be accepted, and the refresh token would be spent for nothing.
+    What the response does not send again still holds: the refresh token, the scopes, the ID token,
+    which also stays where the new one is out of its time. *verified* says whether TLS certificates
+    are checked. Where they are not, a login with an ID token is not refreshed: the new one could
+    not be accepted, and the refresh token would be spent for nothing.
     """
-    identified = token.id_token is not None and "openid" in token.scopes
-    if identified and not verified:  # OpenID Connect Core §3.1.3.7 item 6
+    before = token.id_token if "openid" in token.scopes else None
+    if before is not None and not verified:  # OpenID Connect Core §3.1.3.7 item 6
         raise unverified()
     if wider := sorted(set(scopes) - set(token.scopes)):
         raise ConfigError(
@@ -54,11 +54,11 @@ def refresh(
 
     def parse(received: ResponseReceived) -> Token:
         fresh = parse_token(received, client, scopes or token.scopes)
-        if not identified:
+        if before is None:
             fresh = fresh.replace(id_token=None)  # nobody asked for it, nobody checks it
         elif fresh.id_token is not None:
             try:
-                check_refreshed(fresh, token.id_token or "", client, at=received.at)
+                check_refreshed(fresh, before, client, at=received.at)
             except InvalidResponse as error:
                 # The refresh token may just have been rotated: a clock that is wrong must not
                 # cost the login, only what it cannot date.

@@ -111,6 +111,7 @@ def test_of_a_long_message_the_beginning_and_the_end_stay() -> None:
     longer = bounded("x" * 1000 + "-" + "y" * 1000)
     assert longer == "x" * 999 + "…" + "y" * 1000
     assert bounded("\x1b" * 501) == ("\\x1b" * 250)[:999] + "…" + "\\x1b" * 250
+    assert bounded("\x1b" * 500) == "\\x1b" * 500
     said = str(ConfigError("this is wrong" + "\x1b" * 1_000_000 + "; set that"))
     assert said.startswith("this is wrong\\x1b")
     assert said.endswith("\\x1b; set that")
