@@ -10,6 +10,7 @@ from attrs import frozen
 from ._io.proxy_credential import is_refusal
 from ._own_command import to_run
 from ._sansio.connect import read_reply, unary_request
+from ._sansio.errors import cut
 from ._sansio.flow import RequestFailed, ResponseReceived, failure
 from ._sansio.http import Object, Request, member
 from ._sansio.record import Record
@@ -58,7 +59,7 @@ class Reply:
             return None
         names = ("name", "preferredUsername", "email")
         name, preferred_username, email = (member(message, key) or "" for key in names)
-        return Identity(subject, name, preferred_username, email)
+        return Identity(*map(cut, (subject, name, preferred_username, email)))
 
 
 async def send(

@@ -151,7 +151,7 @@ async def _good(setup: Setup, target: Target, client: Client, found: Found) -> T
     )
     if token.refresh_token is None:
         raise over
-    flow = Retrying(refresh(client, token), BACKOFF)
+    flow = Retrying(refresh(client, token, verified=setup.verified), BACKOFF)
     try:
         return await setup.driver.run(flow, flow.start(random_bits()))
     except OAuth2Error as error:

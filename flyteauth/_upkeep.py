@@ -126,8 +126,9 @@ async def _refresh_once(
     from and nowhere else (RFC 6749 §10.4). Raises FlowError, and ReauthRequired if the login was
     replaced or ended by then.
     """
-    flow = Retrying(refresh(await setup.client_of(record), record.token), BACKOFF)
+    client = await setup.client_of(record)
     try:
+        flow = Retrying(refresh(client, record.token, verified=setup.verified), BACKOFF)
         token = await setup.driver.run(flow, flow.start(random_bits()))
     except (InvalidResponse, Unreachable) as error:
         raise passing(setup, error) from None

@@ -52,7 +52,9 @@ Ts = TypeVarTuple("Ts")
 
 @frozen
 class Identity:
-    """Who a session is, as the control plane sees it (flyteidl2.auth.IdentityService)."""
+    """Who a session is, as the control plane sees it (flyteidl2.auth.IdentityService): each text
+    is cut at 300 characters, and has to be escaped where it is shown.
+    """
 
     subject: str
     name: str = ""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from attrs import frozen
+from attrs import field, frozen
 
+from .._sansio.errors import bounded
 from ..errors import Error
 
 State = Literal["ok", "warn", "fail", "skip"]
@@ -24,8 +25,8 @@ class Finding:
 
     name: str
     state: State
-    text: str
-    fix: str = ""
+    text: str = field(converter=bounded)
+    fix: str = field(default="", converter=bounded)
 
 
 def of_error(name: str, error: Error, state: State = "fail") -> Finding:

@@ -14,7 +14,7 @@ from .._io.store.keyring import KeyringStore
 from .._io.store.ring import ON_DEMAND
 from .._io.threads import run_in_daemon
 from .._pending import PendingLogins
-from .._sansio.errors import duration
+from .._sansio.errors import duration, quote
 from .._stored import Kept, look
 from ..errors import StoreError
 from .finding import RESUME, Finding, of_error
@@ -111,7 +111,7 @@ async def login(patient: Patient) -> Finding:
     if not is_good(kept.record, at):
         text = f"the login to {patient.setup.server} is over ({lifetime(kept.record, at)})"
         return Finding(name, "warn", text, LOGIN)
-    who = f" as {kept.record.subject}" if kept.record.subject else ""
+    who = f" as {quote(kept.record.subject)}" if kept.record.subject else ""
     return Finding(name, "ok", f"logged in{who}, in {kept.place}; {lifetime(kept.record, at)}")
 
 

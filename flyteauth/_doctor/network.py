@@ -121,7 +121,7 @@ async def discovery(patient: Patient) -> Finding:
     if settings.auth_type == "DeviceFlow" and server.device_authorization_endpoint is None:
         text = f"{_where(settings)} has no device authorization, which authType DeviceFlow needs"
         return Finding(name, "fail", text, "choose another authType, like Pkce")
-    text = f"{server.issuer or _where(settings)} logs in by {ways}{_protocol(patient)}"
+    text = f"{quote(server.issuer or _where(settings))} logs in by {ways}{_protocol(patient)}"
     return Finding(name, "ok", text)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .._identity import identity, store_kind
 from .._io import alarm
 from .._io.store.file import DEADLINE
-from .._sansio.errors import duration
+from .._sansio.errors import duration, quote
 from .._sansio.value import Value
 from .._stored import Kept, look, settings_of
 from ..errors import ConfigError, Error, StoreError
@@ -90,7 +90,7 @@ class Standing(Value, hidden=("environ",)):
             return f"Not logged in to {server}."
         if not self.is_authorised:
             return f"The login to {server} is over."
-        who = self.record.subject
+        who = quote(self.record.subject or "")
         return f"Logged in to {server} as {who}." if who else f"Logged in to {server}."
 
     def rows(self) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from .._sansio.errors import escape
+from .._sansio.errors import bounded, escape, quote
 from ..events import (
     AuthEvent,
     BrowserNeeded,
@@ -63,7 +63,7 @@ def describe(event: AuthEvent) -> str:
                 "program gets its token by itself."
             )
         case LoggedIn(server, subject, _, place, renews):
-            who = f" as {escape(subject)}" if subject else ""
+            who = f" as {quote(subject)}" if subject else ""
             lasting = ", and renews itself" if renews else ""
             kept = f"The login is kept in {escape(place)}{lasting}."
             return f"Logged in to {escape(server)}{who}. {kept}"
@@ -77,7 +77,7 @@ def describe(event: AuthEvent) -> str:
             what = f"The login of {tool} to {escape(server)} is gone from {escape(place)}"
             return f"{what}; {_REVOKED[remote_revoked]}."
         case Warned(message):
-            return f"flyteauth: {escape(message)}"
+            return f"flyteauth: {bounded(message)}"
         case MethodChosen():
             return chosen(event)
         case Refreshed():

@@ -16,6 +16,7 @@ from attrs import field, frozen
 
 from .client import PROTOCOL, Client, join_scopes
 from .errors import (
+    ConfigError,
     InvalidResponse,
     MissingMetadata,
     OAuth2Error,
@@ -44,6 +45,7 @@ from .tokens import Token, oauth2_error, parse_token
 
 ENTROPY: Final = 96  # octets: 32 each for state, verifier and nonce (RFC 7636 §4.1, RND-01)
 ATTEMPTS: Final = 3
+URI_MAX: Final = 8192  # characters; servers commonly take no longer ones
 
 # What a server may answer that does not like a prompt (OpenID Connect Core §3.1.2.6; OpenID
 # Connect Unmet Authentication Requirements §3).
@@ -107,7 +109,7 @@ class AuthorizationCode(Flow[State, Token]):
         """*entropy*: 96 fresh octets from the operating system. *redirect_uri* is listening."""
         assert len(entropy) == ENTROPY
         methods = self.client.server.code_challenge_methods_supported
-        if methods and "S256" not in methods:  # RFC 9700 §2.1.1
+        if methods is not None and "S256" not in methods:  # RFC 9700 §2.1.1
             raise MissingMetadata(
                 "the authorization server does not support PKCE with S256; "
                 "log in with another authType",
@@ -194,10 +196,17 @@ class AuthorizationCode(Flow[State, Token]):
         }
         if self.prompt is not None:
             parameters["prompt"] = self.prompt
-        return add_query(
+        uri = add_query(
             self.client.server.endpoint("authorization_endpoint"),
             [(name, value) for name, value in parameters.items() if value],
         )
+        if len(uri) > URI_MAX:  # no half of it would do
+            raise ConfigError(
+                f"the address to log in at has {len(uri)} characters, too many for a browser; "
+                "check what is asked for: clientId, scopes, audience and the endpoint",
+                reason="authorization_uri",
+            )
+        return uri
 
     def _code(self, state: Authorizing, uri: str) -> str:
         """The code in a redirect, once everything else about it is right: first the state, so
@@ -207,7 +216,10 @@ class AuthorizationCode(Flow[State, Token]):
         if not same(redirect.get("state", ""), state.state):
             raise _refused("state", "belongs to another login")
         issuer, expected = redirect.get("iss"), self.client.server.issuer
-        if None not in {issuer, expected} and issuer != expected:  # RFC 9207 §2.4
+        promised = self.client.server.authorization_response_iss_parameter_supported
+        # RFC 9207 §2.4. Without an issuer to compare with, a server that promises to name itself
+        # is refused, and what any other one sends is unknown to us.
+        if issuer not in {None, expected} and (promised or expected is not None):
             raise _refused("iss", "comes from another authorization server")
         error, code = redirect.get("error"), redirect.get("code")
         if (error and code) or redirect.keys() & {"access_token", "id_token"}:
@@ -218,7 +230,7 @@ class AuthorizationCode(Flow[State, Token]):
                 hint = f"it may not know prompt={self.prompt}; log out there first, then log in"
                 raise OAuth2Error(error, description, hint=hint)
             raise oauth2_error(error, description, page)
-        if issuer is None and self.client.server.authorization_response_iss_parameter_supported:
+        if issuer is None and promised:
             raise _refused("iss_missing", "does not say which authorization server it is from")
         if not code:
             raise _refused("no_code", "carries no code")

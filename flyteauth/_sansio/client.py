@@ -12,7 +12,7 @@ from urllib.parse import quote_plus
 
 from attrs import field, frozen
 
-from .errors import ConfigError, InvalidResponse, MissingMetadata, escape
+from .errors import ConfigError, InvalidResponse, MissingMetadata, quote
 from .http import Headers, Object, Request, is_secure, known, member, post_form, texts
 
 Authentication = Literal[
@@ -29,6 +29,9 @@ ENDPOINTS: Final = (
 )
 
 
+_PKCE: Final = "code_challenge_methods_supported"
+
+
 @frozen
 class AuthorizationServer:
     """The metadata that the flows need (RFC 8414 §2). None means: not said."""
@@ -41,7 +44,7 @@ class AuthorizationServer:
     scopes_supported: tuple[str, ...] = ()
     grant_types_supported: tuple[str, ...] = ()
     token_endpoint_auth_methods_supported: tuple[str, ...] = ()
-    code_challenge_methods_supported: tuple[str, ...] = ()
+    code_challenge_methods_supported: tuple[str, ...] | None = None
     authorization_response_iss_parameter_supported: bool = False  # RFC 9207 §3
 
     def endpoint(self, name: str) -> str:
@@ -73,12 +76,14 @@ def parse_metadata(body: Object, plain_host: str | None = None) -> Authorization
             "report this to whoever runs the server",
             reason="authorization_response_iss_parameter_supported",
         )
+    methods = known(body, _PKCE)
     return AuthorizationServer(
         issuer=member(body, "issuer"),
         scopes_supported=texts(body, "scopes_supported"),
         grant_types_supported=texts(body, "grant_types_supported"),
         token_endpoint_auth_methods_supported=texts(body, "token_endpoint_auth_methods_supported"),
-        code_challenge_methods_supported=texts(body, "code_challenge_methods_supported"),
+        # An empty list says that there is no PKCE; no list says nothing (RFC 9700 §2.1.1).
+        code_challenge_methods_supported=None if methods is None else texts(body, _PKCE),
         authorization_response_iss_parameter_supported=bool(flag),
         **urls,
     )
@@ -152,7 +157,7 @@ class Client:
             return "client_secret_post"
         raise ConfigError(
             "the authorization server takes no client secret "
-            f"(it lists {escape(', '.join(listed))}); set client_auth to override",
+            f"(it lists {quote(', '.join(listed))}); set client_auth to override",
             reason="auth_method",
         )
 

@@ -6,18 +6,20 @@ Device authorization grant, RFC 8628::
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Final, assert_never
 
 from attrs import evolve, field, frozen
 
 from .client import Client, join_scopes
 from .errors import (
+    TEXT_MAX,
     Expired,
     InvalidResponse,
     OAuth2Error,
     UnexpectedEvent,
     Unreachable,
-    escape,
 )
 from .flow import (
     Done,
@@ -61,9 +63,6 @@ def parse_device_code(received: ResponseReceived, plain_host: str | None = None)
     lifetime = seconds(known(body, "expires_in"))
     if lifetime is None:
         raise _unusable("expires_in")
-    interval = seconds(known(body, "interval")) or 5.0  # §3.2: 5 if absent
-    if interval > LIFETIME_MAX:
-        raise _unusable("interval")
     verification_uri = _uri(required(body, "verification_uri"), plain_host)
     return DeviceCode(
         device_code=required(body, "device_code"),
@@ -71,29 +70,58 @@ def parse_device_code(received: ResponseReceived, plain_host: str | None = None)
         verification_uri=verification_uri,
         verification_uri_complete=_complete(body, verification_uri, plain_host),
         expires_at=received.sent_at + min(lifetime, LIFETIME_MAX),
-        interval=interval,
+        interval=_interval(known(body, "interval")),
     )
 
 
+_NUMBER: Final = re.compile(r"\s*[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?\s*", re.ASCII)
+
+
+def _interval(value: object) -> float:
+    """How long to wait between polls: in whole seconds, and never shorter than the server says;
+    5 where it does not say (§3.2), or says what is no positive number.
+    """
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        return 5.0
+    if value > LIFETIME_MAX:
+        raise _unusable("interval")
+    return float(math.ceil(value))
+
+
+# What nobody sees, beside what is not printable: fillers, variation selectors, blanks (Unicode's
+# Default_Ignorable_Code_Point, and an empty pattern of Braille).
+_INVISIBLE: Final = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef]"
+)
+
+
 def _user_code(code: str) -> str:
-    """A code that is safe to print and short enough to type (§6.1)."""
-    if len(code) > USER_CODE_MAX or escape(code) != code:
+    """A code that is safe to print, can be seen, and is short enough to type (§6.1)."""
+    visible = code.isprintable() and code.strip() and not _INVISIBLE.search(code)
+    if len(code) > USER_CODE_MAX or not visible:
         raise _unusable("user_code")
     return code
 
 
 def _uri(uri: str, plain_host: str | None) -> str:
-    """A verification URI that is safe to show and to open (§5.4)."""
+    """A verification URI that is safe to show and to open (§5.4), and can be shown whole: half of
+    an address leads elsewhere.
+    """
     uri = ascii_url(uri)
-    if not is_secure(uri, plain_host):
+    if len(uri) > TEXT_MAX or not is_secure(uri, plain_host):
         raise _unusable("verification_uri")
     return uri
 
 
 def _complete(body: Object, verification_uri: str, plain_host: str | None) -> str | None:
     """verification_uri_complete, never invented, and dropped if it leads elsewhere (§3.3.1)."""
-    complete = body.get("verification_uri_complete")
-    if not isinstance(complete, str) or not is_secure(complete, plain_host):
+    complete = known(body, "verification_uri_complete")
+    if not isinstance(complete, str) or len(complete) > TEXT_MAX:
+        return None
+    if not is_secure(complete, plain_host):
         return None
     return complete if origin(complete) == origin(verification_uri) else None
 

@@ -43,7 +43,6 @@ from .http import (
     get,
     host_of,
     is_html,
-    is_loopback,
     is_secure,
     member,
     origin,
@@ -59,6 +58,10 @@ from .origins import data_plane_domain
 from .tokens import transient
 
 T = TypeVar("T")
+
+# What says that a document is not here: to an issuer's own, RFC 8414 has one such status.
+_ABSENT: Final = frozenset({404, 405, 415, 501})
+_ABSENT_AT_ISSUER: Final = frozenset({404})
 
 REDIRECTS_MAX: Final = 3
 BACKOFF: Final = Backoff()
@@ -115,7 +118,8 @@ STATES: Final = (Asking, Pausing)
 
 @frozen
 class Discovery(Flow[State, T], Generic[T]):
-    """Asks ``places`` in turn: until one has the document, or all of them if ``all_places``.
+    """Asks ``places`` in turn: until one has the document, or all of them if ``all_places``, in
+    which case only a 404 leads from one that has none to the next (RFC 8414 §3.2).
 
     Ends with what ``gather`` makes of the documents; there may be none where Flyte itself says
     so, or where they are ``optional``.
@@ -151,11 +155,11 @@ class Discovery(Flow[State, T], Generic[T]):
                     return self._document(state, response)
                 if 300 <= response.status < 400:
                     return self._redirect(state, response)
-                if response.status in {404, 405, 415, 501}:
+                if response.status in (_ABSENT_AT_ISSUER if self.all_places else _ABSENT):
                     return self._absent(state, response)
                 if response.transient:
                     return self._again(state, transient(event), at)
-                return self._next(
+                return self._instead(
                     state,
                     f"{host_of(state.url)} refuses to say how to log in (status "
                     f"{response.status}), so something else guards it; check the endpoint, "
@@ -180,7 +184,7 @@ class Discovery(Flow[State, T], Generic[T]):
         except InvalidResponse as error:
             if error.reason not in {"not_json", "issuer", "error"}:
                 raise
-            return self._next(state, f"{host_of(state.url)}: {error}", error.reason)
+            return self._instead(state, f"{host_of(state.url)}: {error}", error.reason)
         if body is None:
             return self._next(evolve(state, speaks_flyte=True))
         return self._next(evolve(state, found=(*state.found, json.dumps(body))))
@@ -202,7 +206,7 @@ class Discovery(Flow[State, T], Generic[T]):
         ):
             return evolve(state, url=target, redirects=state.redirects + 1)
         where = quote(host_of(target)) if parts is not None else "nowhere"
-        return self._next(
+        return self._instead(
             state,
             f"{host_of(state.url)} redirects to {where} instead of saying how to log in, "
             "probably a login page in between; check the endpoint and the proxy",
@@ -232,6 +236,14 @@ class Discovery(Flow[State, T], Generic[T]):
             f"{response.status}); check the endpoint, or try again if it is just starting",
             "not_found",
         )
+
+    def _instead(self, state: Asking, complaint: str, reason: str) -> State | Done[T]:
+        """Something came back in place of the document; an issuer that answers so is not asked in
+        a weaker way. What it has said well already holds.
+        """
+        if self.all_places and not state.found:
+            raise InvalidResponse(complaint, reason=reason)
+        return self._next(state, complaint, reason)
 
     def _next(self, state: Asking, complaint: str = "", reason: str = "") -> State | Done[T]:
         if complaint and state.complaint_reason in {"", "not_found"}:  # the first that tells more
@@ -278,9 +290,16 @@ def authorization_server(endpoint: str) -> Discovery[AuthorizationServer | None]
     return Discovery(
         (post_json(at(endpoint, OAUTH2_METADATA), {}), get(at(endpoint, WELL_KNOWN_OAUTH))),
         read,
-        lambda found: parse_metadata(found[0], plain) if found else None,
+        lambda found: parse_metadata(_set(found[0]), plain) if found else None,
         plain_host=plain,
     )
+
+
+def _set(body: Object) -> Object:
+    """The members of a message that are set. Some of Flyte's gateways write all of them, and an
+    empty list is then one that nobody has filled (ProtoJSON).
+    """
+    return Object((name, value) for name, value in body.items() if value != [])
 
 
 def public_client(endpoint: str) -> Discovery[PublicClient]:
@@ -316,6 +335,7 @@ def parse_public_client(body: Object) -> PublicClient:
     )
 
 
+_OWN_HOST: Final = re.compile(r"(127\.0\.0\.1|\[::1\]|localhost)(:[0-9]*)?", re.IGNORECASE)
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")  # RFC 9110 §5.6.2
 # Headers that mean something else to a server, to a proxy, or to whoever writes logs; gRPC takes
 # the values of *-bin for something else.
@@ -340,13 +360,14 @@ def _header(name: str) -> str:
 
 
 def check_redirect_uri(uri: str) -> str:
-    """A redirect URI that a server may have us listen at (RFC 8252 §7.3, §8.3)."""
+    """A redirect URI that a server may have us listen at: at one of the three names of this
+    machine that RFC 8252 §7.3 and §8.3 know.
+    """
     parts = split_url(uri)
     if (
         parts is None
         or parts.scheme != "http"
-        or parts.netloc != parts.netloc.rpartition("@")[2]
-        or not is_loopback(parts.hostname or "")
+        or not _OWN_HOST.fullmatch(parts.netloc)
         or "#" in uri
     ):
         raise InvalidResponse(
@@ -382,6 +403,9 @@ def issuer_metadata(issuer: str, plain_host: str | None = None) -> Discovery[Aut
         parse_metadata(body, plain_host)
         return body
 
+    def says_something(name: str, value: object) -> bool:
+        return bool(value) or (name == "code_challenge_methods_supported" and value is not None)
+
     def gather(found: list[Object]) -> AuthorizationServer:
         if not found:
             raise InvalidResponse(
@@ -391,7 +415,7 @@ def issuer_metadata(issuer: str, plain_host: str | None = None) -> Discovery[Aut
             )
         merged = Object()
         for document in reversed(found):
-            merged.update({name: value for name, value in document.items() if value})
+            merged.update({k: v for k, v in document.items() if says_something(k, v)})
         return parse_metadata(merged, plain_host)
 
     path = urlsplit(issuer).path.rstrip("/")

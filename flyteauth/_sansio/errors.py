@@ -15,7 +15,7 @@ Error:
     ├─ StoreError              the token store is locked, denied, corrupt or full
     └─ UnexpectedEvent         the driver broke the contract: a bug
 
-Every message is one line, escaped, free of secrets, and ends with what to do.
+Every message is one line, escaped, of bounded length, free of secrets, and ends with what to do.
 ``reason`` is a stable word for programs; the text is for people and may change.
 
 """
@@ -25,7 +25,8 @@ from __future__ import annotations
 import unicodedata
 from typing import Final
 
-TEXT_MAX: Final = 300
+TEXT_MAX: Final = 300  # characters of one text from a server
+MESSAGE_MAX: Final = 2000  # of all that an error says
 
 # Unicode categories that must never reach a terminal as they are: C0, C1 and DEL (Cc), bidi
 # controls and zero-width characters (Cf), lone surrogates (Cs), line and paragraph separators.
@@ -46,6 +47,21 @@ def quote(text: str, limit: int = TEXT_MAX) -> str:
     return visible if len(visible) <= limit and len(text) <= limit else visible[: limit - 1] + "…"
 
 
+def cut(text: str, limit: int = TEXT_MAX) -> str:
+    """*text* in *limit* characters, to be escaped where it is shown."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def bounded(message: str) -> str:
+    """A whole message, escaped. Whatever got into it, its beginning says what is wrong and its end
+    what to do, so it is the middle that goes.
+    """
+    half = MESSAGE_MAX // 2
+    if len(message) > MESSAGE_MAX or len(escape(message)) > MESSAGE_MAX:
+        return escape(message[:half])[: half - 1] + "…" + escape(message[-half:])[-half:]
+    return escape(message)
+
+
 def duration(seconds: float) -> str:
     """A length of time for people: "90 s", "5 min", "3 h", "20 days"."""
     for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
@@ -61,8 +77,8 @@ class Error(Exception):
     """
 
     def __init__(self, message: str, *, reason: str = "") -> None:
-        super().__init__(escape(message))
-        self.reason = reason
+        super().__init__(bounded(message))
+        self.reason = quote(reason)
 
 
 class FlowError(Error):
@@ -78,7 +94,7 @@ class OAuth2Error(FlowError):
     def __init__(self, error: str, description: str = "", uri: str = "", *, hint: str = "") -> None:
         self.error = quote(error)
         self.description = quote(description)
-        self.uri = uri
+        self.uri = uri if len(uri) <= TEXT_MAX else ""  # half of an address leads elsewhere
         self.hint = hint
         said = f"{self.error} ({self.description})" if description else self.error
         hint = hint or _HINTS.get(error, "log in again, or ask whoever runs the server")

@@ -13,11 +13,14 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Any, Final
 
 from .client import Client
-from .errors import InvalidResponse
+from .errors import InvalidResponse, cut
 from .http import Object, json_object
 from .tokens import Token
 
 SKEW: Final = 60.0
+OUT_OF_TIME: Final = frozenset({"id_token.exp", "id_token.iat"})
+"""Reasons that a clock may be to blame for, and nobody who answers in the place of another."""
+
 _COMPACT: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 _HASHES: Final = {"256": hashlib.sha256, "384": hashlib.sha384, "512": hashlib.sha512}
 _ALGORITHMS: Final = frozenset(
@@ -31,39 +34,60 @@ def check(token: Token, client: Client, *, nonce: str | None, at: float, verifie
     *verified* says whether the connection that it came over was. Raises InvalidResponse.
     """
     if not verified:
-        raise _refused("signature", "came over an unverified connection; verify TLS")
+        raise unverified()
     algorithm, claims = _open(token.id_token or "")
     _check_party(claims, client)
     if nonce is not None and claims.get("nonce") != nonce:  # item 11
         raise _refused("nonce", "answers another login")
-    if not _number(claims.get("exp")) or at >= claims["exp"] + SKEW:  # item 9
-        raise _refused("exp", "has expired; check the clock of this machine")
-    if not _number(claims.get("iat")) or claims["iat"] > at + SKEW:  # item 10
-        raise _refused("iat", "is from the future; check the clock of this machine")
-    if claims.get("at_hash") is not None:  # §3.1.3.8
-        hash_of = _HASHES.get(algorithm[-3:], hashlib.sha512)
-        digest = hash_of(token.access_token.encode()).digest()
-        half = urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=").decode()
-        if claims["at_hash"] != half:
-            raise _refused("at_hash", "belongs to another access token")
+    _check_times(claims, at)
+    _check_hash(token.access_token, algorithm, claims)
 
 
-def check_refreshed(id_token: str, before: str, client: Client) -> None:
-    """An ID token from a refresh names the same issuer and subject (§12.2)."""
-    _, claims = _open(id_token)
+def check_refreshed(token: Token, before: str, client: Client, *, at: float) -> None:
+    """The ID token in *token*, from a refresh over a verified connection, is good, and names the
+    issuer and subject that *before* does (§12.2).
+    """
+    algorithm, claims = _open(token.id_token or "")
     _, earlier = _open(before)
     _check_party(claims, client)
     if claims["sub"] != earlier.get("sub"):
         raise _refused("sub", "is about somebody else")
     if "nonce" in claims and claims["nonce"] != earlier.get("nonce"):
         raise _refused("nonce", "answers another login")
+    _check_hash(token.access_token, algorithm, claims)
+    _check_times(claims, at)  # last: see OUT_OF_TIME
+
+
+def unverified() -> InvalidResponse:
+    """Why no ID token is accepted over a connection that nobody has verified (item 6)."""
+    return InvalidResponse(
+        "an ID token cannot be accepted over an unverified connection; verify TLS, "
+        "or log in without openid",
+        reason="id_token.signature",
+    )
+
+
+def _check_times(claims: Object, at: float) -> None:
+    if not _number(claims.get("exp")) or at >= claims["exp"] + SKEW:  # item 9
+        raise _refused("exp", "has expired; check the clock of this machine")
+    if not _number(claims.get("iat")) or claims["iat"] > at + SKEW:  # item 10
+        raise _refused("iat", "is from the future; check the clock of this machine")
+
+
+def _check_hash(access_token: str, algorithm: str, claims: Object) -> None:
+    if claims.get("at_hash") is not None:  # §3.1.3.8
+        hash_of = _HASHES.get(algorithm[-3:], hashlib.sha512)
+        digest = hash_of(access_token.encode()).digest()
+        half = urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=").decode()
+        if claims["at_hash"] != half:
+            raise _refused("at_hash", "belongs to another access token")
 
 
 def subject(id_token: str) -> str | None:
     """Whom a checked ID token is about: something to show, never to decide by."""
     _, claims = _open(id_token)
     shown = claims.get("preferred_username") or claims.get("email") or claims.get("sub")
-    return shown if isinstance(shown, str) else None
+    return cut(shown) if isinstance(shown, str) else None
 
 
 def _check_party(claims: Object, client: Client) -> None:
@@ -98,7 +122,7 @@ def _segment(text: str) -> Object:
         segment = json_object(urlsafe_b64decode(text + "=="))  # too much padding does no harm
     except ValueError:
         segment = None
-    if segment is None:
+    if segment is None or segment.repeated:  # RFC 7519 §4, RFC 7515 §4
         raise _refused("malformed", "is not a signed token")
     return segment
 

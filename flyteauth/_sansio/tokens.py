@@ -18,6 +18,10 @@ _B64TOKEN: Final = re.compile(r"[A-Za-z0-9\-._~+/]+=*")  # RFC 6750 §2.1
 _VSCHAR: Final = re.compile(r"[\x20-\x7e]+")  # RFC 6749 App. A.12, A.17
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
 _ERROR: Final = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 §5.2
+_MEMBERS: Final = frozenset(  # §5.1, §5.2
+    "access_token token_type expires_in refresh_token scope id_token "
+    "error error_description error_uri".split()
+)
 
 
 def parse_token(received: ResponseReceived, client: Client, scopes: tuple[str, ...] = ()) -> Token:
@@ -54,7 +58,8 @@ def parse_success(received: ResponseReceived) -> Object:
     if response.status != 200:
         raise_failure(received)
     body = parse_object(response, received.host)
-    if known(body, "error") is not None:
+    _each_once(body)
+    if body.get("error") is not None:
         raise_error(body, received)
     return body
 
@@ -76,7 +81,7 @@ def raise_failure(received: ResponseReceived) -> NoReturn:
         body = Object()
     if response.transient and body.get("error") not in ("authorization_pending", "slow_down"):
         raise transient(received)
-    if known(body, "error") is not None:
+    if body.get("error") is not None:
         raise_error(body, received)
     raise InvalidResponse(
         f"{quote(received.host)} answered with status {response.status} and no OAuth error; "
@@ -87,7 +92,8 @@ def raise_failure(received: ResponseReceived) -> NoReturn:
 
 def raise_error(body: Object, received: ResponseReceived) -> NoReturn:
     """The error of §5.2 in *body*, or Unreachable where it only means: later (RFC 9110 §15.6)."""
-    error = known(body, "error")
+    _each_once(body)
+    error = body.get("error")
     if not isinstance(error, str):
         raise _malformed("error")
     if error in {"temporarily_unavailable", "server_error"}:
@@ -115,6 +121,12 @@ def transient(received: ResponseReceived) -> Unreachable:
         reason="status",
         retry_after=wait,
     )
+
+
+def _each_once(body: Object) -> None:
+    """No member that we know may be there twice, whatever else the body says (§3.2)."""
+    for name in sorted(body.repeated & _MEMBERS):
+        known(body, name)
 
 
 def _loose_text(body: Object, name: str) -> str:

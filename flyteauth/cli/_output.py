@@ -72,14 +72,14 @@ def say(text: str) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """*rows* under the names of *columns*; all of it may come from a server.
+    """*rows* under the names of *columns*; all of it may come from a server, so a cell is cut.
 
     A terminal gets aligned columns that are folded to its width, or, where they would be too
     narrow to read, one row below the other. A program gets whole cells with tabs between them.
     """
-    from ..errors import escape
+    from ..errors import quote
 
-    lines = [[escape(cell) for cell in row] for row in rows]
+    lines = [[quote(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         print("\n".join("\t".join(line) for line in [list(columns), *lines]))
         return

@@ -47,8 +47,8 @@ def _members(identity: Identity | None, server: str) -> dict[str, object]:
 
 def _name(identity: Identity) -> str:
     """As in "alice (Alice Example, alice@example.com)", as far as it is known."""
-    from ..errors import escape
+    from ..errors import quote
 
     first = identity.preferred_username or identity.subject
-    more = [x for x in (identity.name, identity.email) if x and x != first]
-    return escape(f"{first} ({', '.join(more)})" if more else first)
+    more = [quote(x) for x in (identity.name, identity.email) if x and x != first]
+    return f"{quote(first)} ({', '.join(more)})" if more else quote(first)

@@ -89,12 +89,11 @@ def test_the_corpus_is_small_and_has_nothing_twice() -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        InvalidResponse("two\x0blines; do it", reason="x" * 400),
         InvalidResponse("nothing to do about it"),
         InvalidResponse("canary-4711; do it"),
         InvalidResponse("x" * 3000 + "; do it"),
     ],
-    ids=["long reason", "no advice", "secret", "long"],
+    ids=["no advice", "secret", "long"],
 )
 def test_an_error_that_is_not_proper_is_told_apart(error: InvalidResponse) -> None:
     with pytest.raises(AssertionError):

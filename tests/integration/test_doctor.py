@@ -37,6 +37,13 @@ def stalling(connection: Connection) -> None:
     connection.wait_for_close()
 
 
+@pytest.mark.req("ERR-01")
+async def test_what_a_check_says_is_one_line_of_bounded_length() -> None:
+    finding = Finding("long", "warn", "\x1b" + "x" * 100_000, "y" * 100_000)
+    assert finding.text.startswith("\\x1bx")
+    assert (len(finding.text), len(finding.fix)) == (2000, 2000)
+
+
 async def well(patient: Patient) -> Finding:
     del patient
     return Finding("well", "ok", "all is well")

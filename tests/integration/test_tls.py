@@ -294,6 +294,22 @@ async def test_an_id_token_over_an_unverified_connection_is_not_believed(
         assert await session.login()
 
 
+@pytest.mark.req("IDT-03")
+async def test_a_login_with_an_id_token_is_not_refreshed_unverified_and_is_kept(
+    server: TlsServer, ca_file: Path
+) -> None:
+    given: dict[str, Any] = {"scopes": ["openid", "all", "offline"], "store": MemoryStore()}
+    async with session_at(server, ca_cert_file_path=ca_file, **given) as session:
+        assert await session.login()
+    async with session_at(server, insecure_skip_verify=True, **given) as session:
+        with pytest.raises(Unreachable, match="verify TLS") as error:
+            await session.renew()
+        assert error.value.reason == "id_token.signature"
+    assert server.plane.count(grant_type="refresh_token") == 0
+    async with session_at(server, ca_cert_file_path=ca_file, **given) as session:
+        assert await session.renew()
+
+
 @pytest.mark.req("META-05")
 async def test_a_ca_file_beats_skipping(server: TlsServer, tmp_path: Path) -> None:
     other = tmp_path / "other.pem"

@@ -412,20 +412,43 @@ def test_too_little_entropy_is_a_bug(size: int) -> None:
         FLOW.start(bytes(size), REDIRECT_URI)
 
 
+@pytest.mark.req("ERR-01")
+@pytest.mark.parametrize("more", [0, 1])
+def test_an_address_that_is_too_long_for_a_browser_is_not_cut(more: int) -> None:
+    def flow(client_id: str) -> AuthorizationCode:
+        return AuthorizationCode(Client(SERVER, client_id))
+
+    def opened(flow: AuthorizationCode) -> str:
+        effect = flow.effect(flow.start(bytes(96), REDIRECT_URI))
+        assert isinstance(effect, OpenBrowser)
+        return effect.authorization_uri
+
+    client_id = "c" * (8192 - len(opened(flow(""))) - len("client_id=&") + more)
+    if not more:
+        assert len(opened(flow(client_id))) == 8192
+        return
+    with pytest.raises(ConfigError, match="8193 characters") as raised:
+        opened(flow(client_id))
+    assert raised.value.reason == "authorization_uri"
+    proper(raised.value)
+
+
 @pytest.mark.req("META-13")
 def test_a_server_that_rules_out_s256_is_refused_one_that_says_nothing_is_not() -> None:
-    ruled_out: list[tuple[str, ...]] = [("plain",), ("plain", "s256")]
+    ruled_out: list[tuple[str, ...]] = [("plain",), ("plain", "s256"), ()]
     for methods in ruled_out:
         server = evolve(SERVER, code_challenge_methods_supported=methods)
         with pytest.raises(MissingMetadata) as raised:
             AuthorizationCode(Client(server, "cli")).start(bytes(96), REDIRECT_URI)
         assert raised.value.reason == "pkce"
         proper(raised.value)
-    fine: list[tuple[str, ...]] = [(), ("S256",), ("plain", "S256")]
-    for methods in fine:
-        server = evolve(SERVER, code_challenge_methods_supported=methods)
+    fine: list[tuple[str, ...] | None] = [None, ("S256",), ("plain", "S256")]
+    for allowed in fine:
+        server = evolve(SERVER, code_challenge_methods_supported=allowed)
         flow = AuthorizationCode(Client(server, "cli"))
-        assert browser(flow, flow.start(bytes(96), REDIRECT_URI))["state"]
+        asked = browser(flow, flow.start(bytes(96), REDIRECT_URI))
+        assert asked["state"]
+        assert asked["code_challenge_method"] == "S256"
 
 
 @pytest.mark.req("META-14")
@@ -536,6 +559,22 @@ def test_another_issuer_is_refused_and_its_error_not_shown(
 def test_our_issuer_is_welcome_even_if_nobody_promised_it() -> None:
     event = redirect(code="A", state=STATE, iss="https://as.example")
     assert isinstance(FLOW.advance(AUTHORIZING, event), Redeeming)
+
+
+@pytest.mark.req("CBK-12")
+@pytest.mark.parametrize("promised", [True, False])
+def test_an_issuer_that_cannot_be_compared_is_refused_where_it_is_promised(
+    promised: bool,  # noqa: FBT001
+) -> None:
+    """Endpoints may be configured alone: then what a server sends unasked means nothing to us."""
+    server = evolve(SERVER, issuer=None, authorization_response_iss_parameter_supported=promised)
+    flow = AuthorizationCode(Client(server, "cli"))
+    event = redirect(code="A", state=STATE, iss="https://evil.example")
+    if promised:
+        assert refused(event, flow).reason == "iss"
+        assert refused(redirect(code="A", state=STATE), flow).reason == "iss_missing"
+    else:
+        assert isinstance(flow.advance(AUTHORIZING, event), Redeeming)
 
 
 @pytest.mark.req("CBK-13")

@@ -228,7 +228,12 @@ def test_what_is_not_a_scope_is_an_error_and_not_repaired(scope: str) -> None:
     assert raised.value.reason == "scopes"
 
 
+@pytest.mark.req("ERR-01")
 def test_what_cannot_be_used_is_named_and_cut() -> None:
+    endless = evolve(SERVER, token_endpoint_auth_methods_supported=("x" * 300_000,))
+    with pytest.raises(ConfigError) as raised:
+        Client(endless, "cli", "s").token_request("client_credentials")
+    assert f"(it lists {'x' * 299}…); set client_auth" in str(raised.value)
     odd = ("private_key_jwt", "tls_client_auth")
     server = evolve(SERVER, token_endpoint_auth_methods_supported=odd)
     with pytest.raises(ConfigError, match=r"\(it lists private_key_jwt, tls_client_auth\)"):

@@ -387,7 +387,9 @@ def test_nobody_waits_longer_than_half_an_hour() -> None:
     assert parse_device_code(answer(device(expires_in=86400), at=10.0)).expires_at == 1810.0
 
 
-NO_INTERVALS: list[object] = [..., None, 0, -5, "x", "", [], True, 0.5]
+NO_INTERVALS: list[object] = [
+    *(..., None, 0, -5, -0.5, "x", "", "0", "-7", [], True, "7 8", "7s", "1_0", "e7", "\u0663"),
+]
 
 
 @pytest.mark.req("DEV-03")
@@ -395,7 +397,11 @@ NO_INTERVALS: list[object] = [..., None, 0, -5, "x", "", [], True, 0.5]
     ("value", "interval"),
     [
         *((odd, 5.0) for odd in NO_INTERVALS),
-        *((seven, 7.0) for seven in (7, 7.0, "7")),
+        *((seven, 7.0) for seven in (7, 7.0, "7", " 7 ", "7.", "0" * 30 + "7", "0.7e1", 6.125)),
+        *((half, 31.0) for half in (30.5, "30.5", "30.0000001", " 3.05e1\n")),
+        (0.5, 1.0),
+        (119.875, 120.0),
+        (1799.125, 1800.0),
         (1, 1.0),
         (120, 120.0),
         (1800, 1800.0),
@@ -406,9 +412,52 @@ def test_the_interval_is_read_leniently(value: Any, interval: float) -> None:
 
 
 @pytest.mark.req("DEV-03")
-@pytest.mark.parametrize("value", [1801, 10**400, "9" * 20])
+@pytest.mark.parametrize("value", [1801, 1800.125, 10**400, "9" * 20, "9" * 5000, "1e400", "1801"])
 def test_an_interval_beyond_reason_is_refused(value: Any) -> None:
     assert unusable(interval=value) == "interval"
+
+
+@pytest.mark.req("DEV-03", "ERR-07")
+@pytest.mark.parametrize("number", [b"1e400", b"9" * 26, b"1801.5", b"9" * 4000])
+def test_an_absurd_number_is_no_short_interval(number: bytes) -> None:
+    body = device(interval=4711).body.replace(b"4711", number)
+    with pytest.raises(InvalidResponse) as raised:
+        parse_device_code(answer(Response(200, (), body)))
+    assert raised.value.reason == "interval"
+
+
+@pytest.mark.req("DEV-03")
+@given(st.integers(1, 1800 * 8).map(lambda eighths: eighths / 8), st.sampled_from([float, str]))
+def test_no_interval_is_undercut(interval: float, spelling: Any) -> None:
+    found = parse_device_code(answer(device(interval=spelling(interval)))).interval
+    assert interval <= found < interval + 1
+
+
+@pytest.mark.req("TOK-03")
+@pytest.mark.parametrize(
+    "name",
+    [*strategies.DEVICE, "error", "error_description", "error_uri"],
+)
+def test_nothing_that_we_know_is_there_twice(name: str) -> None:
+    twice = b'{"%b":"https://as.example/",' % name.encode() + device(**{name: "x"}).body[1:]
+    with pytest.raises(InvalidResponse) as raised:
+        parse_device_code(answer(Response(200, (), twice)))
+    assert raised.value.reason == "duplicate"
+
+
+@pytest.mark.req("ERR-01", "DEV-12")
+@pytest.mark.parametrize("length", [300, 301])
+def test_an_address_that_is_too_long_to_show_is_not_cut(length: int) -> None:
+    long = "https://as.example/".ljust(length, "x")
+    whole = length == 300
+    code = parse_device_code(answer(device(verification_uri_complete=long)))
+    assert code.verification_uri_complete == (long if whole else None)
+    if whole:
+        assert parse_device_code(answer(device(verification_uri=long))).verification_uri == long
+    else:
+        assert unusable(verification_uri=long) == "verification_uri"
+    umlauts = "https://as.example/" + "é" * 60  # percent-encoded, and only then too long
+    assert unusable(verification_uri=umlauts) == "verification_uri"
 
 
 @pytest.mark.req("DEV-12")
@@ -458,7 +507,12 @@ def test_a_complete_uri_is_neither_invented_nor_taken_from_elsewhere(complete: A
 
 @pytest.mark.req("DEV-13")
 @pytest.mark.parametrize(
-    "code", ["\x1b[2J", "A\nB", "\u202eA", "A\u200bB", "x" * 65, "\x7f", "\ud800"]
+    "code",
+    [
+        *("\x1b[2J", "A\nB", "\u202eA", "A\u200bB", "x" * 65, "\x7f", "\ud800"),
+        *(" ", " " * 10, "\u3000", "\u00a0A", "\u3164\u3164", "\u2800", "\u034f" * 60),
+        *("\u115f", "A\u1160", "A\ufe0f", "\U000e0100", "\uffa0", "\u17b4", "\u180b"),
+    ],
 )
 def test_a_user_code_that_cannot_be_printed_is_refused(code: str) -> None:
     assert unusable(user_code=code) == "user_code"

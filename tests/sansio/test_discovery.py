@@ -425,6 +425,15 @@ def test_a_redirect_uri_on_this_machine_is_accepted_as_it_is(uri: str) -> None:
         "com.example.app:/cb",
         "localhost:53593",
         "http://localhost/\x1b",
+        "http://127.0.0.2:53593/cb",
+        "http://127.255.1.9:1/cb",
+        "http://127.0.0.10/",
+        "http://127.0.0.1.evil.example/",
+        "http://127.1/",
+        "http://[::ffff:127.0.0.1]/",
+        "http://[0:0:0:0:0:0:0:1]/",
+        "http://[::1]x/",
+        "http://localhost./",
         "",
     ],
 )
@@ -491,6 +500,34 @@ def test_a_member_that_says_nothing_does_not_hide_one_that_does(nothing: str | N
     assert server.device_authorization_endpoint == f"{ISSUER}/device"
 
 
+@pytest.mark.req("META-13")
+def test_an_issuer_that_lists_no_way_of_pkce_has_none() -> None:
+    none, s256 = (
+        reply(200, **{**SNAKE, "code_challenge_methods_supported": methods})
+        for methods in ([], ["S256"])
+    )
+    silent = reply(200, **{**SNAKE, "code_challenge_methods_supported": None})
+    for answers, methods in (
+        ([none, ABSENT], ()),
+        ([ABSENT, none], ()),
+        ([none, s256], ()),
+        ([silent, none], ()),
+        ([silent, s256], ("S256",)),
+        ([s256, none], ("S256",)),
+        ([silent, ABSENT], None),
+    ):
+        _, server = run(issuer_metadata(ISSUER), *answers)
+        assert server.code_challenge_methods_supported == methods
+
+
+@pytest.mark.req("META-13")
+def test_a_control_plane_that_writes_all_its_fields_has_left_the_empty_ones_unset() -> None:
+    """The gateway of Flyte 1 does, and passes on what an identity provider has left out."""
+    unset = reply(200, **{**SNAKE, "code_challenge_methods_supported": [], "scopes_supported": []})
+    _, server = run(authorization_server(ENDPOINT), ABSENT, unset)
+    assert server == evolve(SERVER, code_challenge_methods_supported=None, scopes_supported=())
+
+
 def test_one_document_is_enough() -> None:
     assert run(issuer_metadata(ISSUER), OAUTH, ABSENT)[1] == SERVER
     assert run(issuer_metadata(ISSUER), ABSENT, OAUTH)[1] == SERVER
@@ -502,12 +539,13 @@ def test_one_document_is_enough() -> None:
 )
 def test_a_document_for_another_issuer_is_not_used(named: str | None) -> None:
     other = reply(200, **{**SNAKE, "issuer": named})
-    _, error = run(issuer_metadata(ISSUER), other, ABSENT)
-    assert isinstance(error, InvalidResponse)
-    assert error.reason == "issuer"
-    assert repr(named or "") in str(error)
-    assert repr(ISSUER) in str(error)
-    assert run(issuer_metadata(ISSUER), other, OAUTH)[1] == SERVER
+    for answers in ([other], [ABSENT, other]):
+        _, error = run(issuer_metadata(ISSUER), *answers)
+        assert isinstance(error, InvalidResponse)
+        assert error.reason == "issuer"
+        assert repr(named or "") in str(error)
+        assert repr(ISSUER) in str(error)
+    assert run(issuer_metadata(ISSUER), OAUTH, other)[1] == SERVER
 
 
 @pytest.mark.req("META-07")
@@ -517,9 +555,49 @@ def test_a_busy_issuer_is_not_asked_in_a_weaker_way() -> None:
     assert isinstance(error, Unreachable)
 
 
+ELSEWHERE = Response(302, (("Location", "http://169.254.169.254/"),))
+NOT_METADATA: list[tuple[Response, str]] = [
+    (HTML, "not_json"),
+    (Response(200, (), b"[]"), "not_json"),
+    (Response(200), "not_json"),
+    *((Response(status), "status") for status in (201, 204, 400, 401, 403, 405, 410, 415)),
+    (Response(403, (), b"<html>"), "status"),
+    (ELSEWHERE, "redirect"),
+    (Response(302), "redirect"),
+]
+
+
+@pytest.mark.req("META-07", "META-08")
+@pytest.mark.parametrize(("odd", "reason"), NOT_METADATA, ids=str)
+def test_only_a_404_leads_from_one_document_of_an_issuer_to_the_next(
+    odd: Response, reason: str
+) -> None:
+    asked, error = run(issuer_metadata(ISSUER), odd)
+    assert asked == [f"GET {ISSUER}{WELL_KNOWN_OAUTH}"]
+    assert isinstance(error, InvalidResponse)
+    assert error.reason == reason
+    assert run(issuer_metadata(ISSUER), ABSENT, odd)[1].reason == reason
+    page = Response(404, (), b"<html>")
+    assert run(issuer_metadata(ISSUER), page, OAUTH)[1] == SERVER
+    assert run(issuer_metadata(ISSUER), OAUTH, odd)[1] == SERVER  # nothing weaker is put in use
+
+
+@pytest.mark.req("META-07")
+def test_a_501_of_an_issuer_is_a_failure_like_any_5xx() -> None:
+    asked, error = run(issuer_metadata(ISSUER), *[Response(501)] * 3)
+    assert {url for url in asked if url.startswith("GET")} == {f"GET {ISSUER}{WELL_KNOWN_OAUTH}"}
+    assert isinstance(error, Unreachable)
+
+
+def test_an_issuer_that_has_pages_for_what_it_has_not_is_called_a_console() -> None:
+    page = Response(404, (), b"<html>")
+    _, error = run(issuer_metadata(ISSUER), page, page)
+    assert error.reason == "not_json"
+
+
 @pytest.mark.req("META-07")
 def test_an_issuer_that_answers_with_a_page_is_called_a_console() -> None:
-    _, error = run(issuer_metadata(ISSUER), HTML, HTML)
+    _, error = run(issuer_metadata(ISSUER), HTML)
     assert isinstance(error, InvalidResponse)
     assert error.reason == "not_json"
     assert "looks like a web console" in str(error)
@@ -905,7 +983,7 @@ def test_a_url_that_is_none_is_shown_cut(length: int) -> None:
     for raised in (redirect.value, issuer.value):
         proper(raised)
         assert (url[:79] + "…" in str(raised)) is (length > 80)
-    _, error = run(issuer_metadata(ISSUER), reply(200, issuer=url), ABSENT)
+    _, error = run(issuer_metadata(ISSUER), reply(200, issuer=url))
     assert (url[:79] + "…" in str(error)) is (length > 80)
 
 

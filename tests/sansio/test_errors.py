@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import pickle
 import unicodedata
+from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, strategies as st
 
 from flyteauth import errors as public
 from flyteauth._sansio import errors
@@ -26,6 +27,8 @@ from flyteauth._sansio.errors import (
     StoreError,
     UnexpectedEvent,
     Unreachable,
+    bounded,
+    cut,
     duration,
     escape,
     quote,
@@ -92,6 +95,57 @@ def test_a_long_text_is_cut_and_says_so() -> None:
 @pytest.mark.parametrize("text", ["[link=https://evil]x[/link]", "%s %d", "{x} {0}", "<b>x</b>"])
 def test_markup_and_format_are_plain_text(text: str) -> None:
     assert text in str(OAuth2Error("access_denied", text))
+
+
+@pytest.mark.req("ERR-01")
+def test_a_name_is_cut_where_it_comes_in_and_escaped_where_it_is_shown() -> None:
+    assert cut("x" * 300) == "x" * 300
+    assert cut("x" * 301) == "x" * 299 + "…"
+    assert cut("\x1b", 1) == "\x1b"
+    assert cut("abcdef", 4) == "abc…"
+
+
+@pytest.mark.req("ERR-01")
+def test_of_a_long_message_the_beginning_and_the_end_stay() -> None:
+    whole = "x" * 1000 + "y" * 1000
+    assert bounded(whole) == whole
+    longer = bounded("x" * 1000 + "-" + "y" * 1000)
+    assert longer == "x" * 999 + "…" + "y" * 1000
+    assert bounded("\x1b" * 501) == ("\\x1b" * 250)[:999] + "…" + "\\x1b" * 250
+    assert bounded("\x1b" * 500) == "\\x1b" * 500
+    said = str(ConfigError("this is wrong" + "\x1b" * 1_000_000 + "; set that"))
+    assert said.startswith("this is wrong\\x1b")
+    assert said.endswith("\\x1b; set that")
+    assert len(said) == 2000
+
+
+def every(kind: type[Error]) -> Iterator[type[Error]]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from every(below)
+
+
+KINDS = sorted(set(every(Error)) - {UnexpectedEvent}, key=lambda kind: kind.__name__)
+
+
+@pytest.mark.req("ERR-01")
+@given(st.sampled_from(KINDS), strategies.texts, strategies.texts, st.integers(1, 5000))
+def test_any_text_in_any_error_is_one_harmless_line_of_bounded_length(
+    kind: type[Error], text: str, other: str, times: int
+) -> None:
+    """Even where somebody has forgotten to cut it before."""
+    many, more = text * times, other * times
+    error = kind(many, reason=more) if kind is not OAuth2Error else OAuth2Error(many, more, many)
+    shown = [(str(error), 2000), (error.reason, TEXT_MAX)]
+    if isinstance(error, OAuth2Error):
+        shown += [(error.error, TEXT_MAX), (error.description, TEXT_MAX)]
+    for said, most in shown:
+        assert len(said) <= most
+        assert escape(said) == said
+        assert len(said.splitlines()) <= 1
+    assert len(getattr(error, "uri", "")) <= TEXT_MAX
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), vars(again)) == (str(error), vars(error))
 
 
 ERRORS = [

@@ -25,7 +25,7 @@ from . import strategies
 from .conversation import answer, check_step, outcome, reply
 from .test_client import credentials, form
 from .test_flow import LAZY, busy, lost, refused, run as converse
-from .test_id_token import id_token
+from .test_id_token import AT, id_token
 
 SERVER = AuthorizationServer(
     issuer="https://as.example",
@@ -138,17 +138,49 @@ def test_only_invalid_grant_looks_like_one(
     assert raised.value.reason == reason
 
 
-@pytest.mark.req("IDT-08")
+@pytest.mark.req("IDT-07", "IDT-08", "REF-14")
 def test_a_refreshed_id_token_is_about_the_same_person() -> None:
     before = id_token(nonce="n")
     old = Token("old", 0.0, 10.0, "r", before, ("openid",))
-    same = id_token(iat=1500, nonce=None)
-    assert run(refresh(PUBLIC, old), reply(**FRESH, id_token=same)).id_token == same
+    same = id_token(iat=1055, nonce=None)
+    assert run(refresh(PUBLIC, old), reply(**FRESH, id_token=same), AT).id_token == same
     assert run(refresh(PUBLIC, old), reply(**FRESH)).id_token == before
-    for changed in ({"sub": "mallory"}, {"iss": "https://evil"}, {"aud": "x"}, {"nonce": "x"}):
+    wrong = ({"sub": "mallory"}, {"iss": "https://evil"}, {"aud": "x"}, {"nonce": "x"})
+    for changed in (*wrong, {"at_hash": "x"}):
         with pytest.raises(InvalidResponse) as raised:
-            run(refresh(PUBLIC, old), reply(**FRESH, id_token=id_token(**changed)))
+            run(refresh(PUBLIC, old), reply(**FRESH, id_token=id_token(**changed)), AT)
         assert raised.value.reason == f"id_token.{next(iter(changed))}"
+
+
+@pytest.mark.req("IDT-06", "REF-02", "CLK-02")
+@pytest.mark.parametrize(
+    "changed", [{"exp": AT - 60}, {"iat": AT + 61}, {"iat": AT + 3600}, {"exp": None}], ids=str
+)
+def test_an_id_token_out_of_its_time_is_not_accepted_and_costs_no_rotated_refresh_token(
+    changed: dict[str, Any],
+) -> None:
+    before = id_token()
+    old = Token("old", 0.0, 10.0, "r", before, ("openid",))
+    answered = reply(**FRESH, refresh_token="refresh-2", id_token=id_token(**changed))
+    token = run(refresh(PUBLIC, old), answered, AT)
+    assert token.id_token == before
+    assert (token.access_token, token.refresh_token) == ("new", "refresh-2")
+    for other in ({"sub": "mallory"}, {"at_hash": "x"}):  # that is no matter of time
+        answered = reply(**FRESH, id_token=id_token(**changed, **other))
+        with pytest.raises(InvalidResponse):
+            run(refresh(PUBLIC, old), answered, AT)
+
+
+@pytest.mark.req("IDT-03")
+def test_without_verified_tls_a_login_with_an_id_token_is_not_refreshed() -> None:
+    """Nothing is sent, so a server that rotates refresh tokens has not spent this one."""
+    old = Token("old", 0.0, 10.0, "r", id_token(), ("openid",))
+    with pytest.raises(InvalidResponse) as raised:
+        refresh(PUBLIC, old, verified=False)
+    assert raised.value.reason == "id_token.signature"
+    for other in (OLD, old.replace(id_token=None), old.replace(scopes=("all",))):
+        fresh = run(refresh(PUBLIC, other, verified=False), reply(**FRESH, id_token=id_token()))
+        assert fresh.id_token == other.id_token
 
 
 def test_an_id_token_that_nobody_asked_for_does_not_stop_a_refresh() -> None:

@@ -19,6 +19,7 @@ Limit = int | float | Backoff
 
 LIMITS: dict[str, tuple[Limit, pytest.MarkDecorator | tuple[()]]] = {
     "authorization_code.ATTEMPTS": (3, pytest.mark.req("COD-04")),
+    "authorization_code.URI_MAX": (8192, pytest.mark.req("NET-01")),
     "authorization_code.ENTROPY": (96, pytest.mark.req("RND-01", "RND-02")),
     "command.OUTPUT_MAX": (65536, pytest.mark.req("NET-01", "BRR-14")),
     "command._LINES": (3, ()),
@@ -32,6 +33,7 @@ LIMITS: dict[str, tuple[Limit, pytest.MarkDecorator | tuple[()]]] = {
         pytest.mark.req("NET-02"),
     ),
     "discovery.REDIRECTS_MAX": (3, pytest.mark.req("META-08")),
+    "errors.MESSAGE_MAX": (2000, pytest.mark.req("ERR-01")),
     "errors.TEXT_MAX": (300, pytest.mark.req("NET-01")),
     "exchanges.BACKOFF": (
         Backoff(attempts=3, first=0.5, cap=30.0, retry_after_max=10.0, lost_replies=1),

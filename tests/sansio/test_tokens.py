@@ -84,6 +84,31 @@ def test_a_known_member_must_not_be_repeated(name: str) -> None:
     assert refused(Response(200, (), body.encode())).reason == "duplicate"
 
 
+@pytest.mark.req("TOK-03", "REF-10")
+@pytest.mark.parametrize("status", [200, 400, 401])
+@pytest.mark.parametrize("name", ["error", "error_description", "error_uri", "access_token"])
+def test_neither_must_one_of_an_error(name: str, status: int) -> None:
+    """What says two things is no verdict on the grant."""
+    body = f'{{"error": "invalid_grant", "{name}": "a", "{name}": "b"}}'
+    assert refused(Response(status, (), body.encode())).reason == "duplicate"
+
+
+@pytest.mark.req("TOK-03")
+@pytest.mark.parametrize("name", ["error_description", "error_uri"])
+def test_what_belongs_to_an_error_must_not_be_repeated_beside_a_token(name: str) -> None:
+    body = json.dumps(strategies.TOKEN)[:-1] + f', "{name}": "a", "{name}": "b"}}'
+    assert refused(Response(200, (), body.encode())).reason == "duplicate"
+
+
+@pytest.mark.req("ERR-01", "ERR-03")
+@pytest.mark.parametrize("length", [300, 301])
+def test_an_error_uri_that_is_too_long_to_show_is_left_out(length: int) -> None:
+    uri = "https://as.example/".ljust(length, "x")
+    error = refused(reply(400, error="invalid_grant", error_uri=uri))
+    assert isinstance(error, OAuth2Error)
+    assert error.uri == (uri if length == 300 else "")
+
+
 @pytest.mark.req("TOK-04", "SEC-02")
 @pytest.mark.parametrize(
     "value", ["canary\r\nX: y", "", None, 5, ["canary"], "canary canary", "canaryé", "canary\x00"]

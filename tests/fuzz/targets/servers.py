@@ -251,7 +251,7 @@ def id_token(data: bytes) -> None:
         else:
             who = subject(text)
             assert who is None or isinstance(who, str)
-            check_refreshed(text, text, CLIENT)
+            check_refreshed(answer, text, CLIENT, at=AT)
 
 
 def _segment(data: bytes) -> str:
