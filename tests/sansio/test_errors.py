@@ -135,7 +135,13 @@ def test_any_text_in_any_error_is_one_harmless_line_of_bounded_length(
 ) -> None:
     """Even where somebody has forgotten to cut it before."""
     many, more = text * times, other * times
-    error = kind(many, reason=more) if kind is not OAuth2Error else OAuth2Error(many, more, many)
+    if kind is OAuth2Error:
+        error: Error = OAuth2Error(many, more, many)
+    elif kind is InsufficientScope:
+        error = InsufficientScope((many, more))
+        assert all(len(scope) <= TEXT_MAX for scope in error.scopes)
+    else:
+        error = kind(many, reason=more)
     shown = [(str(error), 2000), (error.reason, TEXT_MAX)]
     if isinstance(error, OAuth2Error):
         shown += [(error.error, TEXT_MAX), (error.description, TEXT_MAX)]
