@@ -16,11 +16,12 @@ from ._io.store import Store
 from ._io.store.fallback import Fallback
 from ._io.store.file import FileStore
 from ._io.store.keyring import KeyringStore
+from ._io.store.ring import ON_DEMAND
 from ._io.threads import run_in_daemon
 from ._source import Source, in_time
 from ._stored import Key, Known, known
 from .config import Settings, resolve
-from .errors import ConfigError
+from .errors import ConfigError, Error
 from .events import LoggedOut
 from .session import Session
 
@@ -47,6 +48,11 @@ async def configured(
 ) -> Settings:
     """What is configured now: its trust and its proxy reach the servers. Raises ConfigError."""
     return await in_time(Source(given, path, environ).resolve)
+
+
+def may_be_in_another_keyring(error: Error) -> bool:
+    """Whether *error* is of a keyring that is used only where the configuration names it."""
+    return ON_DEMAND in str(error)
 
 
 async def logins(

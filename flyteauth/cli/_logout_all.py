@@ -9,9 +9,8 @@ from typing import Final
 import anyio
 from attrs import evolve
 
-from .._io.store.ring import ON_DEMAND
 from .._io.wording import describe
-from .._leaving import Login, configured, logins
+from .._leaving import Login, configured, logins, may_be_in_another_keyring
 from ..errors import ConfigError, Error, escape
 from ..events import to_json
 from ._output import emit, failed, say
@@ -48,7 +47,7 @@ async def _end(login: Login, outcomes: list[bool], json: bool) -> None:
         outcomes.append(False)
         if json:
             emit({**failed(error), "server": login.server, "account": login.account})
-        remedy = f"; {BY_NAME}" if ON_DEMAND in str(error) else ""
+        remedy = f"; {BY_NAME}" if may_be_in_another_keyring(error) else ""
         say(f"flyteauth: {escape(login.name)} is not logged out: {error}{remedy}")
         return
     outcomes.append(True)

@@ -166,6 +166,7 @@ MAY_IMPORT: Final[dict[str, tuple[str, ...]]] = {
     "cli.doctor": (*PUBLIC, "cli", "_doctor"),
     "cli.status": (*PUBLIC, "cli", "_doctor"),
     "cli.accounts": (*PUBLIC, "cli", "config", "_doctor", "_stored", "_identity"),
+    "cli.get": (*PUBLIC, "cli", "config", "remote"),
     "cli._logout_all": (*PUBLIC, "cli", "_leaving", "_io.wording"),
     # A write to a reader that has stopped reading must not stop a login.
     "cli._events": (*PUBLIC, "cli", "_io.threads"),
