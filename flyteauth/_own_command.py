@@ -108,6 +108,10 @@ def token_command(config: str | Path, *words: str) -> list[str]:
 _AUTH_TYPES: Final = {"Pkce": "pkce", "DeviceFlow": "headless"}
 
 
+# What belongs to a login, and has no option.
+_ONLY_IN_A_FILE: Final = {"issuer": "issuer", "client_id": "clientId", "audience": "audience"}
+
+
 def to_run(settings: Settings, *words: str) -> str:
     """``flyteauth`` *words* for the login that *settings* mean, as a line for a shell. What the
     environment or a file that is found says, it finds by itself; it is told what only a program has
@@ -135,7 +139,9 @@ def to_run(settings: Settings, *words: str) -> str:
             line += ["--share", tool]
     if settings.insecure and said("insecure"):
         line.append("--insecure")
-    return shlex.join(line)
+    missing = [key for name, key in _ONLY_IN_A_FILE.items() if said(name)]
+    hint = f" with {', '.join(missing)} in its file, as the program says" if missing else ""
+    return f"{shlex.join(line)}{hint}"
 
 
 def asking(command: Sequence[str]) -> dict[str, Any]:

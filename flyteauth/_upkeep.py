@@ -16,6 +16,7 @@ from ._sansio.errors import duration
 from ._sansio.exchanges import BACKOFF, Revocable, refresh, revoke
 from ._sansio.flow import Retrying
 from ._sansio.http import is_secure
+from ._sansio.id_token import UNVERIFIED
 from ._sansio.record import Record, is_same
 from ._sansio.renewal import will_do
 from ._setup import Setup
@@ -153,9 +154,11 @@ def passing(setup: Setup, error: InvalidResponse | Unreachable) -> Unreachable:
     retry_after = error.retry_after if isinstance(error, Unreachable) else None
     retry_after = TRY_AGAIN if retry_after is None else retry_after
     said = _TRY_AGAIN.sub("", str(error))
+    told = f"the login to {setup.server} cannot be renewed now: {said}; it is kept"
+    if error.reason == UNVERIFIED:  # that does not pass by itself
+        return Unreachable(told, reason=error.reason)
     return Unreachable(
-        f"the login to {setup.server} cannot be renewed now: {said}; it is kept, "
-        f"try again in {duration(retry_after)}",
+        f"{told}, try again in {duration(retry_after)}",
         reason=error.reason,
         retry_after=retry_after,
         sent=isinstance(error, Unreachable) and error.sent,

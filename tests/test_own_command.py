@@ -244,9 +244,12 @@ def test_python_is_named_where_there_is_no_script(
         ({"endpoint": "h.example", "scopes": []}, "flyteauth login --endpoint h.example"),
         (
             {"endpoint": "h.example", "client_id": "c", "client_secret": "canary"},
-            "flyteauth login --endpoint h.example",
+            "flyteauth login --endpoint h.example with clientId in its file, as the program says",
         ),
-        ({"issuer": "https://issuer.example"}, "flyteauth login"),
+        (
+            {"issuer": "https://issuer.example", "audience": "a"},
+            "flyteauth login with issuer, audience in its file, as the program says",
+        ),
     ],
 )
 def test_the_command_to_run_says_what_only_the_program_has_said(

@@ -27,7 +27,8 @@ def clearing(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Corou
         try:
             return await function(*args, **named)
         except BaseException as error:
-            clear(error)
+            with suppress(Exception):  # whatever others have made of it, it is what is raised
+                clear(error)
             raise
 
     return cleared
@@ -41,10 +42,15 @@ def clear(error: BaseException) -> None:
         traceback = one.__traceback__
         while traceback is not None:
             frame = traceback.tb_frame
-            if frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE and _ended(frame):
+            if _is_ours(frame) and _ended(frame):
                 with suppress(RuntimeError):  # it goes on after all
                     frame.clear()
             traceback = traceback.tb_next
+
+
+def _is_ours(frame: FrameType) -> bool:
+    name = frame.f_globals.get("__name__")
+    return isinstance(name, str) and name.partition(".")[0] == _PACKAGE
 
 
 def _ended(frame: FrameType) -> bool:

@@ -159,7 +159,9 @@ class Discovery(Flow[State, T], Generic[T]):
                     return self._absent(state, response)
                 if response.transient:
                     return self._again(state, transient(event), at)
-                return self._instead(
+                # For what is not there, Cognito answers 400, and some CDNs 401 or 403.
+                after = self._next if 400 <= response.status < 500 else self._instead
+                return after(
                     state,
                     f"{host_of(state.url)} refuses to say how to log in (status "
                     f"{response.status}), so something else guards it; check the endpoint, "

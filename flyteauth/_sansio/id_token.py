@@ -21,8 +21,12 @@ SKEW: Final = 60.0
 OUT_OF_TIME: Final = frozenset({"id_token.exp", "id_token.iat"})
 """Reasons that a clock may be to blame for, and nobody who answers in the place of another."""
 
+UNVERIFIED: Final = "id_token.signature"
+"""The reason that is about the connection, and not about the token."""
+
 _COMPACT: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 _HASHES: Final = {"256": hashlib.sha256, "384": hashlib.sha384, "512": hashlib.sha512}
+_READ: Final = frozenset("alg iss sub aud azp exp iat nonce at_hash".split())
 _ALGORITHMS: Final = frozenset(
     "RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA".split()
 )
@@ -52,7 +56,8 @@ def check_refreshed(token: Token, before: str, client: Client, *, at: float) -> 
     _check_party(claims, client)
     if claims["sub"] != earlier.get("sub"):
         raise _refused("sub", "is about somebody else")
-    if "nonce" in claims and claims["nonce"] != earlier.get("nonce"):
+    # authentik sends null.
+    if claims.get("nonce") is not None and claims["nonce"] != earlier.get("nonce"):
         raise _refused("nonce", "answers another login")
     _check_hash(token.access_token, algorithm, claims)
     _check_times(claims, at)  # last: see OUT_OF_TIME
@@ -63,7 +68,7 @@ def unverified() -> InvalidResponse:
     return InvalidResponse(
         "an ID token cannot be accepted over an unverified connection; verify TLS, "
         "or log in without openid",
-        reason="id_token.signature",
+        reason=UNVERIFIED,
     )
 
 
@@ -122,7 +127,7 @@ def _segment(text: str) -> Object:
         segment = json_object(urlsafe_b64decode(text + "=="))  # too much padding does no harm
     except ValueError:
         segment = None
-    if segment is None or segment.repeated:  # RFC 7519 §4, RFC 7515 §4
+    if segment is None or segment.repeated & _READ:  # RFC 7519 §4, RFC 7515 §4
         raise _refused("malformed", "is not a signed token")
     return segment
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import types
 from collections.abc import Generator
 from types import FrameType
+from typing import Any
 
 import anyio.lowlevel
 import pytest
@@ -95,6 +96,29 @@ def test_what_still_waits_is_left_alone(kind: str) -> None:
 
 def _pause() -> Generator[None, None, None]:
     yield
+
+
+class Hidden(ExceptionGroup[Exception]):
+    @property
+    def exceptions(self) -> tuple[Exception, ...]:
+        raise RuntimeError("they are nobody's business")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", [None, 5, b"x", ""])
+async def test_no_frame_and_no_group_takes_the_place_of_the_error(name: object) -> None:
+    program: dict[str, Any] = {"__name__": name}
+    exec("def fail():\n    raise ValueError('theirs')", program)  # noqa: S102
+
+    @clearing
+    async def ours() -> None:
+        try:
+            program["fail"]()
+        except ValueError as error:
+            raise Hidden("several", [error]) from error
+
+    with pytest.raises(Hidden):
+        await ours()
 
 
 def test_others_keep_their_variables_and_a_ring_of_causes_ends() -> None:

@@ -560,8 +560,8 @@ NOT_METADATA: list[tuple[Response, str]] = [
     (HTML, "not_json"),
     (Response(200, (), b"[]"), "not_json"),
     (Response(200), "not_json"),
-    *((Response(status), "status") for status in (201, 204, 400, 401, 403, 405, 410, 415)),
-    (Response(403, (), b"<html>"), "status"),
+    *((Response(status), "status") for status in (201, 204, 299)),
+    (Response(206, (), b"{}"), "status"),
     (ELSEWHERE, "redirect"),
     (Response(302), "redirect"),
 ]
@@ -569,7 +569,7 @@ NOT_METADATA: list[tuple[Response, str]] = [
 
 @pytest.mark.req("META-07", "META-08")
 @pytest.mark.parametrize(("odd", "reason"), NOT_METADATA, ids=str)
-def test_only_a_404_leads_from_one_document_of_an_issuer_to_the_next(
+def test_what_stands_in_place_of_a_document_leads_an_issuer_to_no_weaker_one(
     odd: Response, reason: str
 ) -> None:
     asked, error = run(issuer_metadata(ISSUER), odd)
@@ -580,6 +580,23 @@ def test_only_a_404_leads_from_one_document_of_an_issuer_to_the_next(
     page = Response(404, (), b"<html>")
     assert run(issuer_metadata(ISSUER), page, OAUTH)[1] == SERVER
     assert run(issuer_metadata(ISSUER), OAUTH, odd)[1] == SERVER  # nothing weaker is put in use
+
+
+@pytest.mark.req("META-07")
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 410, 415, 499])
+def test_a_status_that_says_that_it_is_not_here_leads_to_the_next(status: int) -> None:
+    asked, found = run(issuer_metadata(ISSUER), Response(status, (), b"<html>"), OAUTH)
+    assert len(asked) == 2
+    assert found == SERVER
+    for body in (b"", b"<html>"):
+        odd = Response(status, (), body)
+        error = run(issuer_metadata(ISSUER), odd, odd)[1]
+        assert isinstance(error, InvalidResponse)
+        assert (
+            error.reason == ("not_found" if body == b"" else "not_json")
+            if status == 404
+            else ("status")
+        )
 
 
 @pytest.mark.req("META-07")

@@ -184,7 +184,7 @@ def test_without_a_known_issuer_no_id_token_is_accepted() -> None:
         compact(b"{", b"{}"),
         compact(b'{"alg":"none","alg":"RS256"}', b"{}"),
         compact(b'{"alg":"RS256"}', b'{"iss":"https://evil",' + USUAL[1:]),
-        compact(b'{"alg":"RS256"}', USUAL[:-1] + b',"unknown":1,"unknown":2}'),
+        compact(b'{"alg":"RS256"}', USUAL[:-1] + b',"sub":"alice"}'),
     ],
 )
 def test_what_is_not_a_signed_token_is_malformed(text: str | None) -> None:
@@ -225,6 +225,19 @@ def test_a_refreshed_id_token_may_leave_out_the_nonce_and_be_newer() -> None:
     with pytest.raises(InvalidResponse) as raised:
         check_refreshed(token(None), id_token(), CLIENT, at=AT)
     assert raised.value.reason == "id_token.malformed"
+
+
+@pytest.mark.req("IDT-08")
+def test_a_nonce_of_null_is_none() -> None:
+    null = compact(b'{"alg":"RS256"}', USUAL.replace(b'"n"', b"null"))
+    check_refreshed(token(null), id_token(), CLIENT, at=AT)
+    assert refused(null) == "nonce"
+
+
+def test_what_nobody_reads_may_be_there_twice() -> None:
+    twice = compact(b'{"alg":"RS256"}', USUAL[:-1] + b',"groups":["a"],"groups":["b"]}')
+    check(token(twice), CLIENT, nonce="n", at=AT, verified=True)
+    check_refreshed(token(id_token()), twice, CLIENT, at=AT)
 
 
 @pytest.mark.parametrize(
