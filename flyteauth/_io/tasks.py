@@ -111,7 +111,8 @@ class Work(Generic[T]):
     @property
     def waiting(self) -> int:
         """How many wait just now."""
-        return sum(crowd.size for crowd in self._waiters.values())
+        with self._lock:  # whoever comes from another loop adds to them
+            return sum(crowd.size for crowd in self._waiters.values())
 
     def cancel(self) -> None:
         """End the work if it is optional; whoever still waits gets Abandoned. From any thread."""

@@ -95,7 +95,7 @@ class Plane:
     async def aclose(self) -> None:
         self.closed = True
 
-    def session(self, auth_type: str = "DeviceFlow", **arguments: Any) -> Session:
+    def session(self, auth_type: str | None = "DeviceFlow", **arguments: Any) -> Session:
         """A session with this plane, in which a person approves what is asked."""
         store: Store = arguments.pop("store", None) or MemoryStore()
         presenter = arguments.pop("presenter", None) or Person(self.plane)

@@ -596,7 +596,9 @@ async def test_call_credentials_go_nowhere_else(
 ) -> None:
     plane = gate.plane
     assert plane is not None
-    async with plane.session("ClientSecret", endpoint="https://localhost:1") as session:
+    client_id, client_secret = plane.plane.service_client
+    service = {"client_id": client_id, "client_secret": client_secret}
+    async with plane.session(None, endpoint="https://localhost:1", **service) as session:
         credentials = trusting(authority, call_credentials(session))
         async with grpc.aio.secure_channel(secure, credentials) as made:
             with pytest.raises(grpc.RpcError) as caught:
