@@ -160,7 +160,7 @@ class Discovery(Flow[State, T], Generic[T]):
                 if response.transient:
                     return self._again(state, transient(event), at)
                 # For what is not there, Cognito answers 400, and some CDNs 401 or 403.
-                after = self._next if 400 <= response.status < 500 else self._instead
+                after = self._next if response.status >= 400 else self._instead
                 return after(
                     state,
                     f"{host_of(state.url)} refuses to say how to log in (status "

@@ -103,7 +103,7 @@ def raise_error(body: Object, received: ResponseReceived) -> NoReturn:
     )
 
 
-def oauth2_error(error: str, description: str = "", uri: str = "") -> FlowError:
+def oauth2_error(error: str, description: str, uri: str) -> FlowError:
     """What an error code means; its page is named only if it is an https URL (§4.1.2.1, §5.2)."""
     if not _ERROR.fullmatch(error):
         return _malformed("error")

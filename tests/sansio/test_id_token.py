@@ -227,6 +227,17 @@ def test_a_refreshed_id_token_may_leave_out_the_nonce_and_be_newer() -> None:
     assert raised.value.reason == "id_token.malformed"
 
 
+@pytest.mark.req("IDT-07")
+def test_a_hash_may_end_in_any_letter() -> None:
+    """Those of 24 octets need no padding, and have all letters for their last one."""
+    texts = map(str, range(10_000))
+    ends = {at_hash("sha384", text)[-1]: text for text in texts}
+    assert len(ends) == 64
+    for text in ends.values():
+        good = Token(text, 0.0, id_token=id_token("ES384", at_hash=at_hash("sha384", text)))
+        check(good, CLIENT, nonce="n", at=AT, verified=True)
+
+
 @pytest.mark.req("IDT-08")
 def test_a_nonce_of_null_is_none() -> None:
     null = compact(b'{"alg":"RS256"}', USUAL.replace(b'"n"', b"null"))

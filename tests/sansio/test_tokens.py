@@ -84,6 +84,12 @@ def test_a_known_member_must_not_be_repeated(name: str) -> None:
     assert refused(Response(200, (), body.encode())).reason == "duplicate"
 
 
+@pytest.mark.req("TOK-03")
+def test_what_nobody_knows_may_be_there_twice() -> None:
+    body = json.dumps(MINIMAL)[:-1] + ', "x": 1, "x": 2}'
+    assert parse(Response(200, (), body.encode())).access_token == "t"
+
+
 @pytest.mark.req("TOK-03", "REF-10")
 @pytest.mark.parametrize("status", [200, 400, 401])
 @pytest.mark.parametrize("name", ["error", "error_description", "error_uri", "access_token"])
@@ -412,6 +418,6 @@ def test_an_answer_that_cannot_be_read_is_told_with_the_host_that_sent_it() -> N
 
 
 def test_an_error_may_come_without_a_word() -> None:
-    error = oauth2_error("access_denied")
+    error = oauth2_error("access_denied", "", "")
     assert isinstance(error, OAuth2Error)
     assert (error.description, error.uri) == ("", "")
