@@ -38,7 +38,7 @@ FAULTS: Final = (
     "captive portal",
 )
 SLOW_FAULTS: Final = ("429 for 2 min",)  # what is waited for, as long as a refresh may take
-_WHEN: Final = re.compile(r"try again in \d+ s$")
+_WHEN: Final = re.compile(r"try again in \d+ (s|min|h|days)$")
 
 
 @define
