@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .._sansio.errors import quote
 from .._sansio.flow import FailureReason
+from .frames import chain
 
 if TYPE_CHECKING:
     import ssl
@@ -26,7 +26,7 @@ def explain(
 
     import httpx
 
-    causes = list(_causes(error))
+    causes = list(chain(error))
     tls = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
     system = next((cause for cause in causes if isinstance(cause, OSError) and cause.errno), None)
     match error:
@@ -78,18 +78,3 @@ def explain_system(error: OSError) -> str:
 def _says_closed(error: Exception) -> bool:
     """There is no class of error for a connection that ends too early."""
     return "closed" in str(error) or "disconnected" in str(error)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """*error* and all that led to it."""
-    seen: set[int] = set()
-    waiting = [error]
-    while waiting:
-        cause = waiting.pop(0)
-        if cause is None or id(cause) in seen:
-            continue
-        seen.add(id(cause))
-        yield cause
-        waiting += [cause.__cause__, cause.__context__]
-        if isinstance(cause, BaseExceptionGroup):
-            waiting += cause.exceptions

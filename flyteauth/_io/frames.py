@@ -38,7 +38,7 @@ def clear(error: BaseException) -> None:
     """Forget the variables of those functions of ours that ended with *error*, or with an exception
     that led to it. Those of others are theirs.
     """
-    for one in _chain(error):
+    for one in chain(error):
         traceback = one.__traceback__
         while traceback is not None:
             frame = traceback.tb_frame
@@ -62,16 +62,16 @@ def _ended(frame: FrameType) -> bool:
     return any(one is frame.f_code for one in gc.get_referents(frame))
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """*error* and all that led to it, suppressed or not."""
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """*error* and all that led to it, suppressed or not; what is nearer comes first."""
     seen: set[int] = set()
-    waiting: list[BaseException | None] = [error]
+    waiting = [error]
     while waiting:
-        one = waiting.pop()
-        if one is None or id(one) in seen:
+        cause = waiting.pop(0)
+        if cause is None or id(cause) in seen:
             continue
-        seen.add(id(one))
-        yield one
-        waiting += [one.__cause__, one.__context__]
-        if isinstance(one, BaseExceptionGroup):
-            waiting += one.exceptions
+        seen.add(id(cause))
+        yield cause
+        waiting += [cause.__cause__, cause.__context__]
+        if isinstance(cause, BaseExceptionGroup):
+            waiting += cause.exceptions

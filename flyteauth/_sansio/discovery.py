@@ -119,7 +119,7 @@ STATES: Final = (Asking, Pausing)
 @frozen
 class Discovery(Flow[State, T], Generic[T]):
     """Asks ``places`` in turn: until one has the document, or all of them if ``all_places``, in
-    which case only a 404 leads from one that has none to the next (RFC 8414 §3.2).
+    which case only a 4xx leads from one that has none to the next (RFC 8414 §3.2).
 
     Ends with what ``gather`` makes of the documents; there may be none where Flyte itself says
     so, or where they are ``optional``.

@@ -540,6 +540,15 @@ async def test_an_installed_client_that_lost_its_hook_sends_no_credential_and_sa
     assert resource.credentials == [[], []]
 
 
+def hooking(library: Library, hook: Callable[[Any], None]) -> dict[str, list[Any]]:
+    """The event hooks of a client that calls *hook* with each request."""
+
+    async def ahook(request: Any) -> None:
+        hook(request)
+
+    return {"request": [ahook if library.is_async else hook], "response": []}
+
+
 async def test_install_keeps_the_clients_own_hooks_and_can_be_repeated(
     library: Library, resource: Resource
 ) -> None:
@@ -548,13 +557,9 @@ async def test_install_keeps_the_clients_own_hooks_and_can_be_repeated(
     def hook(request: Any) -> None:
         hooked.append(request.url.path)
 
-    async def ahook(request: Any) -> None:
-        hook(request)
-
-    hooks = {"request": [ahook if library.is_async else hook], "response": []}
     async with (
         logged_in(Plane()) as session,
-        library.client(resource, event_hooks=hooks) as client,
+        library.client(resource, event_hooks=hooking(library, hook)) as client,
     ):
         assert install(client.client, session) is client.client
         install(client.client, session)
@@ -571,13 +576,9 @@ async def test_where_another_hook_sends_a_request_it_has_no_credentials(
     def hook(request: Any) -> None:
         request.url = library.module.URL("https://elsewhere.example.com")
 
-    async def ahook(request: Any) -> None:
-        hook(request)
-
-    hooks = {"request": [ahook if library.is_async else hook], "response": []}
     async with (
         logged_in(Plane()) as session,
-        library.client(resource, event_hooks=hooks) as client,
+        library.client(resource, event_hooks=hooking(library, hook)) as client,
     ):
         install(client.client, session)
         await client.get()

@@ -956,11 +956,8 @@ async def test_a_long_body_does_not_count_as_what_comes_before_it() -> None:
         assert received(await send(server)).response.body == body
 
 
-@pytest.mark.req("NET-01")
-@pytest.mark.parametrize("kind", ["interim", "head"])
-async def test_others_have_their_turn_while_an_answer_is_waited_for(kind: str) -> None:
-    """What comes at once is little, however much is there."""
-    much = EARLY * 600 + reply() if kind == "interim" else reply(headers=("x: y",) * 5000)
+async def turns_of_others(*answers: bytes) -> int:
+    """How often another task has its turn while the last of *answers* is read."""
     turns = 0
 
     async def count() -> None:
@@ -969,7 +966,7 @@ async def test_others_have_their_turn_while_an_answer_is_waited_for(kind: str) -
             await anyio.lowlevel.checkpoint()
             turns += 1
 
-    with serve(answering(reply(), much)) as server:
+    with serve(answering(*answers)) as server:
         transport = HttpxTransport(deadline=LIMIT)
         request = get(server.url)
         received(await transport.send(request))  # imports done
@@ -978,6 +975,15 @@ async def test_others_have_their_turn_while_an_answer_is_waited_for(kind: str) -
             received(await transport.send(request))
             group.cancel_scope.cancel()
         await transport.aclose()
+    return turns
+
+
+@pytest.mark.req("NET-01")
+@pytest.mark.parametrize("kind", ["interim", "head"])
+async def test_others_have_their_turn_while_an_answer_is_waited_for(kind: str) -> None:
+    """What comes at once is little, however much is there."""
+    much = EARLY * 600 + reply() if kind == "interim" else reply(headers=("x: y",) * 5000)
+    turns = await turns_of_others(reply(), much)
     assert turns >= len(much) / HEAD_PIECE
 
 
@@ -997,23 +1003,7 @@ async def test_a_body_in_too_many_pieces_is_not_read_on(pieces: int) -> None:
 @pytest.mark.req("META-06", "TOK-02")
 async def test_others_have_their_turn_while_a_body_comes_in_pieces() -> None:
     head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            await anyio.lowlevel.checkpoint()
-            turns += 1
-
-    with serve(answering(head + b"1\r\nx\r\n" * CHUNKS_MAX + b"0\r\n\r\n")) as server:
-        transport = HttpxTransport(deadline=LIMIT)
-        request = get(server.url)
-        received(await transport.send(request))  # imports done
-        async with anyio.create_task_group() as group:
-            group.start_soon(count)
-            received(await transport.send(request))
-            group.cancel_scope.cancel()
-        await transport.aclose()
+    turns = await turns_of_others(head + b"1\r\nx\r\n" * CHUNKS_MAX + b"0\r\n\r\n")
     assert turns >= CHUNKS_MAX / CHUNKS_AT_ONCE
 
 
